@@ -1,0 +1,112 @@
+"""The Ledger: what a run writes down, in whole granules, bytes and events; `metrics` divides.
+
+One row a replica. `counts` are exact integers, some of them running values (what is live now) with which the next
+stretch of the loop goes on. `integrals` are sums of a value times how long it lasted, the only floats that a kernel
+makes; with the event index as clock every event lasts 1 and they are exact too (below 2^53).
+
+*Geometry* is a switch of its own, for questions about where blocks lie; everything in it follows from the address, the
+granted extent and the change in the number of holes of each event, so that no policy needs to know of it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# --- columns of counts ---
+
+ALLOCS, FREES, IGNORED = 0, 1, 2
+"""Requests; frees of a live block; frees of a block whose alloc had failed."""
+
+FAILED = 3
+"""Failures by cause, one column each from here on: too large, capacity, fragmentation."""
+
+BLOCKS, REQUESTED, LIVE, DEMAND = 6, 7, 8, 9
+"""Live now: blocks; their requested bytes; their extents before the policy's own rounding; the same as if every request
+had been served."""
+
+LOAD, PEAK_LIVE, PEAK_REQUESTED = 10, 11, 12
+"""The largest values of DEMAND, LIVE and REQUESTED so far."""
+
+HIGH_WATER, HIGH_AT_PEAK, REQUESTED_AT_HIGH = 13, 14, 15
+"""The highest end of a block so far; what it was when REQUESTED peaked; REQUESTED when it last rose."""
+
+NOW_GRANTED, NOW_HOLES, NOW_LIMIT, NOW_LARGEST = 16, 17, 18, 19
+"""The state after the last event: granted granules, holes, end of usable space, largest hole."""
+
+EXACT_FITS, NEIGHBOURS, PLACED_SUM, BOTTOM_TAKEN = 20, 21, 24, 25
+"""Geometry: allocs that used a hole up; frees with 0, 1, 2 neighbouring holes (three columns); sum of the addresses of
+placed blocks in granules; whether a block starts at 0 now."""
+
+COUNTS = 32
+
+# --- columns of integrals ---
+
+(
+    DURATION,
+    I_REQUESTED,
+    I_LIVE,
+    I_GRANTED,
+    I_LIMIT,
+    I_LARGEST,
+    I_HOLES,
+    I_BLOCKS,
+    I_HIGH_WATER,
+    EXTERNAL_SUM,
+    I_TOP,
+    I_ENDS,
+) = range(12)
+"""Integrals over time; EXTERNAL_SUM is the sum over events of 1 - largest / free; the last two are geometry."""
+
+INTEGRALS = 16
+
+# --- geometry of the buddy system: columns of `orders` ---
+
+ORDERS = 34
+
+
+class Ledger(NamedTuple):
+    """What has been written down, one row a replica.
+
+    Attributes
+    ----------
+    counts : int64 (replicas, COUNTS)
+    integrals : float64 (replicas, INTEGRALS)
+    places : int64 (replicas, slots)
+        Where the block of each slot is, in granules; -1 if its alloc failed.
+    addresses : int64 (replicas, allocs) or (replicas, 0)
+        The address of each alloc of the current chunk in granules, -1 for a failure; empty if nobody asked.
+    ends : int64 (replicas, words), ends_table : int64
+        Geometry: a 64-ary bitset of the ends of live blocks, whose last member is the top.
+    histogram : int64 (replicas, bins)
+        Geometry: placed blocks by address, bins of equal width over the pool (the last one takes what is beyond).
+    passed_up, half_used : int64 (replicas, ORDERS), half_used_integral : float64
+        Geometry of the buddy system: requests that found an order empty and went up; free blocks of each order (a free
+        block's buddy is in use, or they would have merged); its integral.
+    """
+
+    counts: np.ndarray
+    integrals: np.ndarray
+    places: np.ndarray
+    addresses: np.ndarray
+    ends: np.ndarray
+    ends_table: np.ndarray
+    histogram: np.ndarray
+    passed_up: np.ndarray
+    half_used: np.ndarray
+    half_used_integral: np.ndarray
+
+
+def new_ledger(replicas: int, slots: int) -> Ledger:
+    """Return an empty ledger without geometry."""
+    return Ledger(
+        counts=np.zeros((replicas, COUNTS), np.int64),
+        integrals=np.zeros((replicas, INTEGRALS), np.float64),
+        places=np.full((replicas, slots), -1, np.int64),
+        addresses=np.zeros((replicas, 0), np.int64),
+        ends=np.zeros((replicas, 0), np.int64),
+        ends_table=np.zeros((1, 7), np.int64),
+        histogram=np.zeros((replicas, 1), np.int64),
+        passed_up=np.zeros((replicas, ORDERS), np.int64),
+        half_used=np.zeros((replicas, ORDERS), np.int64),
+        half_used_integral=np.zeros((replicas, ORDERS), np.float64),
+    )

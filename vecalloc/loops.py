@@ -1,0 +1,266 @@
+"""The event loop, written once for all policies, and resumable.
+
+A policy binds `replay_each` to its own `alloc`, `free`, ... in a kernel of a few lines; the loop is copied into that
+kernel before types are inferred, so nothing is called through a pointer. A call runs replicas `first .. last - 1`, each
+from where its cursor stands, until the stretch ends (`STOP`) or something needs somebody else: a request that only a
+larger state can hold, or a first failure where the run is to stop. The cursor keeps the place; entering again goes on
+as if nothing had been in between.
+
+What a policy supplies, each inlined:
+
+    pick(pools, r) -> pool, registers       replica r's rows
+    alloc(pool, extent) -> address          in granules, NONE when no memory is available; nothing changes then
+    free(pool, address)                     of a live block
+    largest(pool) -> granules               the largest hole, 0 if there is none
+    cause(pool, extent)                     why `extent` did not fit: TOO_LARGE, CAPACITY or FRAGMENTATION
+"""
+
+import numpy as np
+
+from vecalloc.kernel import inline, loop
+from vecalloc.ledger import (
+    ALLOCS,
+    BLOCKS,
+    BOTTOM_TAKEN,
+    DEMAND,
+    DURATION,
+    EXACT_FITS,
+    EXTERNAL_SUM,
+    FAILED,
+    FREES,
+    HIGH_AT_PEAK,
+    HIGH_WATER,
+    I_BLOCKS,
+    I_ENDS,
+    I_GRANTED,
+    I_HIGH_WATER,
+    I_HOLES,
+    I_LARGEST,
+    I_LIMIT,
+    I_LIVE,
+    I_REQUESTED,
+    I_TOP,
+    IGNORED,
+    LIVE,
+    LOAD,
+    NEIGHBOURS,
+    NOW_GRANTED,
+    NOW_HOLES,
+    NOW_LARGEST,
+    NOW_LIMIT,
+    ORDERS,
+    PEAK_LIVE,
+    PEAK_REQUESTED,
+    PLACED_SUM,
+    REQUESTED,
+    REQUESTED_AT_HIGH,
+)
+from vecalloc.mechanisms.bits import highest
+from vecalloc.mechanisms.bitset import Bitset, discard, insert, last
+from vecalloc.mechanisms.registers import GRANTED, HOLES, LIMIT, TOO_LARGE
+
+# --- columns of a cursor, int64 (replicas, CURSORS): where a replica stands, and how it is to run ---
+
+POSITION = 0
+"""The next event."""
+
+STOP = 1
+"""Where this stretch ends."""
+
+REASON = 2
+"""Why the loop left the replica: one of the next three."""
+
+NEXT_ALLOC = 3
+"""How many allocs of the chunk are behind."""
+
+ON_FAILURE = 4
+"""DROP, GROW or HALT."""
+
+METERED = 5
+"""1: write down everything of `metrics`; 0: addresses and failures only."""
+
+GEOMETRY = 6
+"""0, GEOMETRY_OF_HOLES or GEOMETRY_OF_BUDDIES."""
+
+BIN_WIDTH = 7
+"""Granules a bin of the ledger's histogram."""
+
+CURSORS = 8
+
+STRETCH_DONE, NEEDS_ROOM, HALTED = 0, 1, 2
+"""The stretch has been run; the next event needs a larger state; a request failed and the run is to stop there."""
+
+DROP, GROW, HALT = 0, 1, 2
+"""What becomes of a request that does not fit: dropped; the pool grows; the replica stops."""
+
+GEOMETRY_OF_HOLES, GEOMETRY_OF_BUDDIES = 1, 2
+
+
+@loop
+def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 of a fixed order of events until each is done with its stretch or has to stop."""
+    timed = events.time.shape[1] > 0
+    keeps = ledger.addresses.shape[1] > 0
+    for r in range(first, last):
+        cursor = cursors[r]
+        if cursor[REASON] == HALTED:
+            continue
+        pool, registers = pick(pools, r)
+        slots, sizes, extents, times = events.slot[r], events.requested[r], events.extent[r], events.time[r]
+        counts, integrals, places, addresses = (
+            ledger.counts[r],
+            ledger.integrals[r],
+            ledger.places[r],
+            ledger.addresses[r],
+        )
+        ends = Bitset(ledger.ends[r], ledger.ends_table)
+        histogram, passed_up, half_used = ledger.histogram[r], ledger.passed_up[r], ledger.half_used[r]
+        half_used_integral = ledger.half_used_integral[r]
+
+        metered = cursor[METERED] != 0
+        geometry = cursor[GEOMETRY]
+        on_failure = cursor[ON_FAILURE]
+        n = cursor[NEXT_ALLOC]
+        reason = STRETCH_DONE
+        i = cursor[POSITION]
+        stop = cursor[STOP]
+
+        # Running values live in registers of the machine while the stretch lasts.
+        blocks, requested, live, demand = counts[BLOCKS], counts[REQUESTED], counts[LIVE], counts[DEMAND]
+        load, peak_live, peak_requested = counts[LOAD], counts[PEAK_LIVE], counts[PEAK_REQUESTED]
+        high, high_at_peak, requested_at_high = counts[HIGH_WATER], counts[HIGH_AT_PEAK], counts[REQUESTED_AT_HIGH]
+        duration, external = integrals[DURATION], integrals[EXTERNAL_SUM]
+        sum_requested, sum_live, sum_granted = integrals[I_REQUESTED], integrals[I_LIVE], integrals[I_GRANTED]
+        sum_limit, sum_largest, sum_holes = integrals[I_LIMIT], integrals[I_LARGEST], integrals[I_HOLES]
+        sum_blocks, sum_high = integrals[I_BLOCKS], integrals[I_HIGH_WATER]
+
+        while i < stop:
+            extent = extents[i]
+            slot = slots[i]
+            granted = registers[GRANTED]
+            holes = registers[HOLES]
+            limit = registers[LIMIT]
+            if extent > 0:
+                address = alloc(pool, extent)
+                if address < 0:
+                    why = cause(pool, extent)
+                    if on_failure == GROW and why != TOO_LARGE:
+                        reason = NEEDS_ROOM
+                        break
+                    counts[FAILED + why] += 1
+                    if on_failure == HALT:
+                        reason = HALTED
+                places[slot] = address
+                if keeps:
+                    addresses[n] = address
+                n += 1
+                step = 1
+            else:
+                address = places[slot]
+                if address >= 0:
+                    free(pool, address)
+                else:
+                    counts[IGNORED] += 1
+                step = -1
+
+            if metered:
+                lasts = times[i + 1] - times[i] if timed else 1.0
+                demand += extent
+                load = max(load, demand)
+                if address >= 0:
+                    blocks += step
+                    live += extent
+                    requested += sizes[i]
+                    peak_live = max(peak_live, live)
+                    end = address + registers[GRANTED] - granted
+                    if end > high:
+                        high = end
+                        requested_at_high = requested
+                    if requested > peak_requested:
+                        peak_requested = requested
+                        high_at_peak = high
+                    if geometry != 0:
+                        _note_geometry(
+                            geometry, address, end, registers[HOLES] - holes, registers[LIMIT] != limit,
+                            cursor[BIN_WIDTH], counts, ends, histogram, passed_up, half_used, step,
+                        )
+                total_free = registers[LIMIT] - registers[GRANTED]
+                big = largest(pool)
+                duration += lasts
+                sum_requested += lasts * requested
+                sum_live += lasts * live
+                sum_granted += lasts * registers[GRANTED]
+                sum_limit += lasts * registers[LIMIT]
+                sum_largest += lasts * big
+                sum_holes += lasts * registers[HOLES]
+                sum_blocks += lasts * blocks
+                sum_high += lasts * high
+                if total_free > 0:
+                    external += 1.0 - big / total_free
+                if geometry != 0:
+                    _integrate_geometry(
+                        geometry, lasts, registers[LIMIT], blocks, counts, integrals, ends, half_used, half_used_integral
+                    )
+            i += 1
+            if reason == HALTED:
+                break
+
+        counts[ALLOCS] += n - cursor[NEXT_ALLOC]
+        counts[FREES] += (i - cursor[POSITION]) - (n - cursor[NEXT_ALLOC])
+        counts[BLOCKS], counts[REQUESTED], counts[LIVE], counts[DEMAND] = blocks, requested, live, demand
+        counts[LOAD], counts[PEAK_LIVE], counts[PEAK_REQUESTED] = load, peak_live, peak_requested
+        counts[HIGH_WATER], counts[HIGH_AT_PEAK], counts[REQUESTED_AT_HIGH] = high, high_at_peak, requested_at_high
+        counts[NOW_GRANTED], counts[NOW_HOLES] = registers[GRANTED], registers[HOLES]
+        counts[NOW_LIMIT], counts[NOW_LARGEST] = registers[LIMIT], largest(pool)
+        integrals[DURATION], integrals[EXTERNAL_SUM] = duration, external
+        integrals[I_REQUESTED], integrals[I_LIVE], integrals[I_GRANTED] = sum_requested, sum_live, sum_granted
+        integrals[I_LIMIT], integrals[I_LARGEST], integrals[I_HOLES] = sum_limit, sum_largest, sum_holes
+        integrals[I_BLOCKS], integrals[I_HIGH_WATER] = sum_blocks, sum_high
+        cursor[POSITION], cursor[NEXT_ALLOC], cursor[REASON] = i, n, reason
+
+
+@inline
+def _note_geometry(
+    geometry, address, end, new_holes, limit_moved, bin_width, counts, ends, histogram, passed_up, half_used, step
+):
+    """One alloc (step 1) or free (step -1): `end` is address + granted, or address - granted in a free."""
+    if step > 0:
+        counts[PLACED_SUM] += address
+        histogram[min(address // bin_width, len(histogram) - 1)] += 1
+        insert(ends, 0, end)
+        counts[BOTTOM_TAKEN] += address == 0
+        counts[EXACT_FITS] += new_holes < 0
+        if geometry == GEOMETRY_OF_BUDDIES:
+            order = highest(end - address)
+            found = order + new_holes + 1  # each split leaves a free half: found - order of them, less the block used
+            half_used[found] -= 1
+            for o in range(order, found):
+                passed_up[o] += 1
+                half_used[o] += 1
+    else:
+        granted = address - end
+        discard(ends, 0, address + granted)
+        counts[BOTTOM_TAKEN] -= address == 0
+        if geometry == GEOMETRY_OF_BUDDIES:
+            order = highest(granted)
+            merged = order + 1 - new_holes
+            for o in range(order, merged):
+                half_used[o] -= 1
+            half_used[merged] += 1
+        else:
+            # A run that joins the space above the limit is no hole: it leaves none, where others leave one.
+            neighbours = -new_holes if limit_moved else 1 - new_holes
+            counts[NEIGHBOURS + neighbours] += 1
+
+
+@inline
+def _integrate_geometry(
+    geometry, lasts, limit, blocks, counts, integrals, ends, half_used, half_used_integral
+):
+    """Add to the integrals how long the present geometry lasts."""
+    top = last(ends, 0) if blocks > 0 else np.int64(0)
+    integrals[I_TOP] += lasts * top
+    integrals[I_ENDS] += lasts * ((1 if limit > 0 and counts[BOTTOM_TAKEN] == 0 else 0) + (1 if top < limit else 0))
+    if geometry == GEOMETRY_OF_BUDDIES:
+        for o in range(ORDERS):
+            half_used_integral[o] += lasts * half_used[o]

@@ -1,0 +1,151 @@
+"""Sixty-four at a time: the handful of machine instructions that everything else is built of.
+
+A bitmap is an array of int64 words; bit i of a set is bit `i & 63` of word `i >> 6`. Words are signed because numba
+turns uint64 with int64 into float64. Each instruction that Python lacks is a `primitive`: LLVM's when compiled, a
+plain-Python twin when the JIT is off (a test compares the two).
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from vecalloc.kernel import inline, primitive
+
+LANES = 16
+"""How many uint32 lanes the vector primitives look at: one node of a hole tree, one cache line."""
+
+LANE_BITS = 4
+"""log2(LANES)"""
+
+_UNSIGNED = (1 << 64) - 1
+
+
+def _trailing_zeros_twin(word):
+    w = int(word) & _UNSIGNED
+    return np.int64((w & -w).bit_length() - 1)
+
+
+@primitive(_trailing_zeros_twin)
+def trailing_zeros(typing, word):
+    """Index of the lowest set bit of a non-zero word."""
+
+    def emit(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), emit
+
+
+def _leading_zeros_twin(word):
+    return np.int64(64 - (int(word) & _UNSIGNED).bit_length())
+
+
+@primitive(_leading_zeros_twin)
+def leading_zeros(typing, word):
+    """Number of zero bits above the highest set bit of a non-zero word."""
+
+    def emit(context, builder, signature, args):
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), emit
+
+
+@inline
+def lowest(word):
+    """Index of the lowest set bit of a non-zero word."""
+    return trailing_zeros(word)
+
+
+@inline
+def highest(word):
+    """Index of the highest set bit of a non-zero word: floor(log2) for positive numbers."""
+    return 63 - leading_zeros(word)
+
+
+@inline
+def bit(i):
+    """The word whose only bit is `i & 63`."""
+    return np.int64(1) << (i & 63)
+
+
+@inline
+def bits_from(i):
+    """The bits of a word at or above `i & 63`."""
+    return np.int64(-1) << (i & 63)
+
+
+@inline
+def bits_above(i):
+    """The bits of a word strictly above `i & 63`; none for 63."""
+    return np.int64(-2) << (i & 63)
+
+
+@inline
+def bits_up_to(i):
+    """The bits of a word at or below `i & 63`."""
+    return (np.int64(2) << (i & 63)) - 1
+
+
+@inline
+def ceil_log2(n):
+    """The smallest k with 2**k >= n, for n >= 1."""
+    return 64 - leading_zeros(n - 1) if n > 1 else np.int64(0)
+
+
+# --- vectors: one node of a hole tree at a time ----------------------------------------------------------------------
+
+_LANE = ir.IntType(32)
+_VECTOR = ir.VectorType(_LANE, LANES)
+
+
+def _load_lanes(context, builder, signature, args):
+    array = context.make_array(signature.args[0])(context, builder, args[0])
+    pointer = builder.gep(array.data, [args[1]])
+    return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+
+
+def _splat(builder, value):
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
+def _lanes_at_least_twin(table, base, value):
+    lanes = np.asarray(table[base : base + LANES]) >= value
+    return np.int64(sum(1 << i for i in np.flatnonzero(lanes).tolist()))
+
+
+@primitive(_lanes_at_least_twin)
+def lanes_at_least(typing, table, base, value):
+    """Which of `table[base : base + LANES]` (uint32) are >= `value`, as the bits of a word."""
+
+    def emit(context, builder, signature, args):
+        lanes = builder.icmp_unsigned(">=", _load_lanes(context, builder, signature, args), _splat(builder, args[2]))
+        return builder.zext(builder.bitcast(lanes, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(table, types.int64, types.uint32), emit
+
+
+def _maximum_with_twin(table, base, lane, value):
+    lanes = np.array(table[base : base + LANES])
+    lanes[int(lane)] = value
+    return lanes.max()
+
+
+@primitive(_maximum_with_twin)
+def maximum_with(typing, table, base, lane, value):
+    """Maximum of `table[base : base + LANES]` (uint32) as if lane `lane` were `value`.
+
+    The lane is replaced in the register: reading a vector right after writing one of its lanes stalls the pipeline.
+    """
+
+    def emit(context, builder, signature, args):
+        numbers = ir.Constant(_VECTOR, list(range(LANES)))
+        chosen = builder.icmp_unsigned("==", numbers, _splat(builder, args[2]))
+        lanes = builder.select(chosen, _splat(builder, args[3]), _load_lanes(context, builder, signature, args))
+        reduce = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_LANE, [_VECTOR]), f"llvm.vector.reduce.umax.v{LANES}i32"
+        )
+        return builder.call(reduce, [lanes])
+
+    return types.uint32(table, types.int64, types.uint32, types.uint32), emit

@@ -1,0 +1,55 @@
+"""best-fit: the smallest hole that is large enough, ties to the lowest address.
+
+The size index answers both questions with one 64-ary bitset each.
+
+Source: Knuth, TAOCP vol. 1, section 2.5 (best-fit method); Wilson et al. (1995), section 3.5.
+"""
+
+import numpy as np
+
+from vecalloc.kernel import inline, kernel
+from vecalloc.loops import replay_each
+from vecalloc.mechanisms.size_index import (
+    IndexHeap,
+    extend_index_heap,
+    free_into_index,
+    grant_from_index,
+    largest_in_index,
+    new_index_heap,
+    pick_index_heap,
+    smallest_at_least,
+)
+from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
+from vecalloc.policies.table import Rules
+
+
+def new(replicas: int, granules: int, grows: bool, rules: Rules) -> IndexHeap:
+    """Return empty pools."""
+    return new_index_heap(replicas, granules, grows, rules.min_split, rules.carve_high)
+
+
+def holes(state: IndexHeap, replica: int) -> np.ndarray:
+    """All holes in address order: int64 (n, 2), start and size in granules."""
+    return table_of_holes(state.holes, replica)
+
+
+make_room = extend_index_heap
+pick = pick_index_heap
+free = free_into_index
+largest = largest_in_index
+cause = why_no_hole_fits
+
+
+@inline
+def alloc(pool, extent):
+    """Return the address of a new block in granules, or NONE."""
+    start, size = smallest_at_least(pool, extent)
+    if start < 0:
+        return place_at_limit(pool.holes, extent)
+    return grant_from_index(pool, start, size, extent)
+
+
+@kernel
+def replay(pools, events, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 to the end of their stretch."""
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)

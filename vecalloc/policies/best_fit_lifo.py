@@ -1,0 +1,56 @@
+"""best-fit with ties to the hole made last: the smallest hole that is large enough, the newest of its size.
+
+Every hole that is created or resized goes on top of the list of its size, as in an allocator that keeps a doubly linked
+list for each size. Half the price of ties to the lowest address, and other addresses.
+
+Source: Wilson et al. (1995), section 3.5 (LIFO order among equals).
+"""
+
+import numpy as np
+
+from vecalloc.kernel import inline, kernel
+from vecalloc.loops import replay_each
+from vecalloc.mechanisms.size_lists import (
+    ListHeap,
+    extend_list_heap,
+    free_into_lists,
+    grant_from_lists,
+    largest_in_lists,
+    new_list_heap,
+    newest_at_least,
+    pick_list_heap,
+)
+from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
+from vecalloc.policies.table import Rules
+
+
+def new(replicas: int, granules: int, grows: bool, rules: Rules) -> ListHeap:
+    """Return empty pools."""
+    return new_list_heap(replicas, granules, grows, rules.min_split, rules.carve_high)
+
+
+def holes(state: ListHeap, replica: int) -> np.ndarray:
+    """All holes in address order: int64 (n, 2), start and size in granules."""
+    return table_of_holes(state.holes, replica)
+
+
+make_room = extend_list_heap
+pick = pick_list_heap
+free = free_into_lists
+largest = largest_in_lists
+cause = why_no_hole_fits
+
+
+@inline
+def alloc(pool, extent):
+    """Return the address of a new block in granules, or NONE."""
+    start, size = newest_at_least(pool, extent)
+    if start < 0:
+        return place_at_limit(pool.holes, extent)
+    return grant_from_lists(pool, start, size, extent)
+
+
+@kernel
+def replay(pools, events, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 to the end of their stretch."""
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)

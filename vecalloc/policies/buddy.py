@@ -1,0 +1,146 @@
+"""buddy: the binary buddy system, the free block of the smallest order that is large enough at the lowest address.
+
+    order 3    . . . . . . . .        alloc(2): split 8 -> 4 4 -> 2 2, keep the low half each time
+    order 2            . . . .
+    order 1    A A . .                free(A): its buddy is free, merge to 4; its buddy is free, merge to 8
+
+Each order has a row of a 64-ary bitset for its free blocks; a word with a bit for each order that has any tells which
+order to take from. The order of a live block is a byte at its start.
+
+Source: Knowlton (1965); Knuth, TAOCP vol. 1, section 2.5, algorithms R and S.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vecalloc.kernel import inline, kernel
+from vecalloc.loops import replay_each
+from vecalloc.mechanisms.bits import bit, bits_from, ceil_log2, lowest
+from vecalloc.mechanisms.bitset import (
+    Bitset,
+    contains,
+    discard,
+    first,
+    insert,
+    insert_all,
+    members_of,
+    new_bitset,
+    pick_bitset,
+)
+from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
+from vecalloc.mechanisms.registers import GRANTED, HOLES, NONE, ORDER, ORDERS_FREE
+from vecalloc.policies.table import Rules
+
+
+class State(NamedTuple):
+    """Free blocks by order, orders of live blocks (uint8 by start), registers; with or without a replica axis."""
+
+    free_blocks: Bitset
+    order_at: np.ndarray
+    registers: np.ndarray
+
+
+def new(replicas: int, granules: int, grows: bool, rules: Rules) -> State:
+    """Return empty pools: one free block."""
+    registers = buddy_registers(replicas, granules, grows)
+    state = State(_rows(replicas, granules), np.zeros((replicas, granules), np.uint8), registers)
+    for r in range(replicas):
+        insert_all(state.free_blocks, r, int(registers[0, ORDER]), np.array([0]))
+    return state
+
+
+def _rows(replicas: int, granules: int) -> Bitset:
+    return new_bitset(replicas, *(granules >> order for order in range(granules.bit_length())))
+
+
+def make_room(state: State, replica: int, extent: int, most: int) -> State | None:
+    """Return the pools with one replica's doubled until `extent` fits; None beyond `most` granules."""
+    tables = [holes(state, r) for r in range(len(state.registers))]
+    doubled = double_pool(state.registers[replica], extent, most)
+    if doubled is None:
+        return None
+    reach = max(state.order_at.shape[1], 2 << doubled[-1])
+    grown = State(_rows(len(tables), reach), np.zeros((len(tables), reach), np.uint8), state.registers)
+    grown.order_at[:, : state.order_at.shape[1]] = state.order_at
+    if tables[replica].tolist() == [[0, 1 << doubled[0]]]:
+        tables[replica] = np.array([[0, 2 << doubled[-1]]])
+    else:
+        tables[replica] = np.array(tables[replica].tolist() + [[1 << order, 1 << order] for order in doubled])
+    for r, table in enumerate(tables):
+        for start, size in table.tolist():
+            insert_all(grown.free_blocks, r, size.bit_length() - 1, np.array([start // size]))
+    return grown
+
+
+def holes(state: State, replica: int) -> np.ndarray:
+    """All free blocks in address order: int64 (n, 2), start and size in granules."""
+    rows = [members_of(state.free_blocks, replica, order) << order for order in range(len(state.free_blocks.table))]
+    sizes = np.repeat([1 << order for order in range(len(rows))], [len(row) for row in rows])
+    table = np.stack([np.concatenate(rows), sizes], axis=1).astype(np.int64)
+    return table[np.argsort(table[:, 0])]
+
+
+@inline
+def pick(state, r):
+    """Replica r's rows, and its registers."""
+    return State(pick_bitset(state.free_blocks, r), state.order_at[r], state.registers[r]), state.registers[r]
+
+
+@inline
+def alloc(pool, extent):
+    """Return the address of a new block in granules, or NONE."""
+    registers = pool.registers
+    order = ceil_log2(extent)
+    orders = registers[ORDERS_FREE] & bits_from(order)
+    if orders == 0:
+        return np.int64(NONE)
+    found = lowest(orders)
+    i = first(pool.free_blocks, found)
+    if discard(pool.free_blocks, found, i):
+        registers[ORDERS_FREE] &= ~bit(found)
+    address = i << found
+    registers[HOLES] += found - order - 1
+    registers[GRANTED] += np.int64(1) << order
+    while found > order:
+        found -= 1
+        if insert(pool.free_blocks, found, (address >> found) + 1):
+            registers[ORDERS_FREE] |= bit(found)
+    pool.order_at[address] = order
+    return address
+
+
+@inline
+def free(pool, address):
+    """Give back the block at `address`, and merge it with its buddy as far as it goes."""
+    registers = pool.registers
+    order = np.int64(pool.order_at[address])
+    registers[GRANTED] -= np.int64(1) << order
+    registers[HOLES] += 1
+    i = address >> order
+    while order < registers[ORDER] and contains(pool.free_blocks, order, i ^ 1) != 0:
+        if discard(pool.free_blocks, order, i ^ 1):
+            registers[ORDERS_FREE] &= ~bit(order)
+        registers[HOLES] -= 1
+        i >>= 1
+        order += 1
+    if insert(pool.free_blocks, order, i):
+        registers[ORDERS_FREE] |= bit(order)
+
+
+@inline
+def largest(pool):
+    """The size of the largest free block."""
+    return largest_buddy(pool.registers)
+
+
+@inline
+def cause(pool, extent):
+    """The cause of a failure."""
+    return cause_in_buddies(pool.registers, extent)
+
+
+@kernel
+def replay(pools, events, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 to the end of their stretch."""
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)

@@ -1,0 +1,179 @@
+"""buddy, LIFO: the binary buddy system in which each order is a stack.
+
+A freed, merged or split-off block goes on top of its order's stack; a split pushes the high half. A block that merges
+leaves the stack from wherever it stands, so the stacks are doubly linked lists: the links of a free block are kept by
+its start, next and previous sharing a pair of granules (two free blocks of one granule side by side would be buddies, or
+belong to different pairs). Links are int32 and hold start + 1, so that zeroed memory is empty lists: up to 2^30 granules.
+A byte at the start of each block says what it is: its order, plus FREE if it is free.
+
+Source: as buddy; the order of the lists is Knuth's AVAILF, a stack (TAOCP vol. 1, section 2.5).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vecalloc.kernel import inline, kernel
+from vecalloc.loops import replay_each
+from vecalloc.mechanisms.bits import bit, bits_from, ceil_log2, lowest
+from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
+from vecalloc.mechanisms.registers import GRANTED, HOLES, NONE, ORDER, ORDERS_FREE
+from vecalloc.policies.table import Rules
+
+_FREE = 128
+_ORDERS = 34
+
+
+class State(NamedTuple):
+    """Of one replica, or of many with a leading replica axis.
+
+    Attributes
+    ----------
+    heads : int32[34]
+        For each order the start + 1 of the block on top, 0 if there is none.
+    links : int32[granules + 1]
+        For the free block at s, at `s & ~1` the start + 1 of the block below it, beside it of the one above.
+    tags : uint8[granules]
+        At the start of each block its order, plus FREE if it is free; elsewhere anything without FREE.
+    registers : int64
+    """
+
+    heads: np.ndarray
+    links: np.ndarray
+    tags: np.ndarray
+    registers: np.ndarray
+
+
+def new(replicas: int, granules: int, grows: bool, rules: Rules) -> State:
+    """Return empty pools: one free block."""
+    registers = buddy_registers(replicas, granules, grows)
+    order = int(registers[0, ORDER])
+    state = State(
+        np.zeros((replicas, _ORDERS), np.int32),
+        np.zeros((replicas, granules + 1), np.int32),
+        np.zeros((replicas, granules), np.uint8),
+        registers,
+    )
+    state.heads[:, order] = 1
+    state.tags[:, 0] = _FREE | order
+    return state
+
+
+def make_room(state: State, replica: int, extent: int, most: int) -> State | None:
+    """Return the pools with one replica's doubled until `extent` fits; None beyond `most` granules."""
+    doubled = double_pool(state.registers[replica], extent, most)
+    if doubled is None:
+        return None
+    replicas, reach = state.tags.shape
+    new_reach = max(reach, 2 << doubled[-1])
+    links, tags = np.zeros((replicas, new_reach + 1), np.int32), np.zeros((replicas, new_reach), np.uint8)
+    links[:, : reach + 1], tags[:, :reach] = state.links, state.tags
+    heads = state.heads[replica]
+    if tags[replica, 0] == _FREE | doubled[0]:  # the pool was one free block, and is one
+        heads[doubled[0]], heads[doubled[-1] + 1] = 0, 1
+        tags[replica, 0] = _FREE | (doubled[-1] + 1)
+    else:
+        for order in doubled:  # nothing of that order can be free yet: it was the order of the pool
+            heads[order] = (1 << order) + 1
+            tags[replica, 1 << order] = _FREE | order
+    return State(state.heads, links, tags, state.registers)
+
+
+def holes(state: State, replica: int) -> np.ndarray:
+    """All free blocks in address order: int64 (n, 2), start and size in granules."""
+    starts = np.flatnonzero(state.tags[replica] & _FREE)
+    return np.stack([starts, np.int64(1) << (state.tags[replica, starts] & ~_FREE).astype(np.int64)], axis=1)
+
+
+@inline
+def pick(state, r):
+    """Replica r's rows, and its registers."""
+    return State(state.heads[r], state.links[r], state.tags[r], state.registers[r]), state.registers[r]
+
+
+@inline
+def _push(pool, order, start):
+    """The block at `start` is free: on top of its order's stack."""
+    head = np.int64(pool.heads[order])
+    pair = start & ~np.int64(1)
+    pool.links[pair] = head
+    pool.links[pair + 1] = 0
+    pool.heads[order] = start + 1
+    pool.tags[start] = order | _FREE
+    if head != 0:
+        pool.links[((head - 1) & ~np.int64(1)) + 1] = start + 1
+    else:
+        pool.registers[ORDERS_FREE] |= bit(order)
+
+
+@inline
+def _unlink(pool, order, start):
+    """The free block at `start` leaves its order's stack."""
+    pair = start & ~np.int64(1)
+    below = np.int64(pool.links[pair])
+    above = np.int64(pool.links[pair + 1])
+    if below != 0:
+        pool.links[((below - 1) & ~np.int64(1)) + 1] = above
+    if above != 0:
+        pool.links[(above - 1) & ~np.int64(1)] = below
+    else:
+        pool.heads[order] = below
+        if below == 0:
+            pool.registers[ORDERS_FREE] &= ~bit(order)
+    pool.tags[start] = 0
+
+
+@inline
+def alloc(pool, extent):
+    """Return the address of a new block in granules, or NONE."""
+    registers = pool.registers
+    order = ceil_log2(extent)
+    orders = registers[ORDERS_FREE] & bits_from(order)
+    if orders == 0:
+        return np.int64(NONE)
+    found = lowest(orders)
+    address = np.int64(pool.heads[found]) - 1
+    _unlink(pool, found, address)
+    registers[HOLES] += found - order - 1
+    registers[GRANTED] += np.int64(1) << order
+    while found > order:
+        found -= 1
+        _push(pool, found, address + (np.int64(1) << found))
+    pool.tags[address] = order
+    return address
+
+
+@inline
+def free(pool, address):
+    """Give back the block at `address`, and merge it with its buddy as far as it goes."""
+    registers = pool.registers
+    order = np.int64(pool.tags[address])
+    registers[GRANTED] -= np.int64(1) << order
+    registers[HOLES] += 1
+    while order < registers[ORDER]:
+        buddy = address ^ (np.int64(1) << order)
+        if pool.tags[buddy] != order | _FREE:
+            break
+        _unlink(pool, order, buddy)
+        registers[HOLES] -= 1
+        address &= ~(np.int64(1) << order)
+        order += 1
+    _push(pool, order, address)
+
+
+@inline
+def largest(pool):
+    """The size of the largest free block."""
+    return largest_buddy(pool.registers)
+
+
+@inline
+def cause(pool, extent):
+    """The cause of a failure."""
+    return cause_in_buddies(pool.registers, extent)
+
+
+@kernel
+def replay(pools, events, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 to the end of their stretch."""
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)

@@ -1,0 +1,61 @@
+"""first-fit: the hole at the lowest address that is large enough.
+
+The hole tree is gone down along the first children that are large enough; the word it ends at is looked through once.
+
+Source: Knuth, TAOCP vol. 1, section 2.5 (first-fit method); address-ordered as in Wilson et al. (1995), section 3.5.
+"""
+
+import numpy as np
+
+from vecalloc.kernel import inline, kernel
+from vecalloc.loops import replay_each
+from vecalloc.mechanisms.hole_tree import (
+    TreeHeap,
+    extend_tree_heap,
+    first_leaf,
+    free_into_tree,
+    grant_from_tree,
+    lane,
+    largest_in_tree,
+    new_tree_heap,
+    pick_tree_heap,
+    root,
+    scan_word,
+)
+from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
+from vecalloc.policies.table import Rules
+
+
+def new(replicas: int, granules: int, grows: bool, rules: Rules) -> TreeHeap:
+    """Return empty pools."""
+    return new_tree_heap(replicas, granules, grows, rules.min_split, rules.carve_high)
+
+
+def holes(state: TreeHeap, replica: int) -> np.ndarray:
+    """All holes in address order: int64 (n, 2), start and size in granules."""
+    return table_of_holes(state.holes, replica)
+
+
+make_room = extend_tree_heap
+pick = pick_tree_heap
+free = free_into_tree
+largest = largest_in_tree
+cause = why_no_hole_fits
+
+
+@inline
+def alloc(pool, extent):
+    """Return the address of a new block in granules, or NONE."""
+    size = lane(extent)
+    if size > root(pool.tree):
+        return place_at_limit(pool.holes, extent)
+    start, found, others = scan_word(pool.holes.bitmaps, first_leaf(pool.tree, size), 0, extent)
+    if start < 0:  # only a saturated size says more than there is
+        return place_at_limit(pool.holes, extent)
+    return grant_from_tree(pool, start, found, others, extent)
+
+
+@kernel
+def replay(pools, events, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 to the end of their stretch."""
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)

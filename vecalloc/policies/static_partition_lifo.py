@@ -1,0 +1,103 @@
+"""static-partition, equal units, LIFO: the unit that was freed last, taken whole.
+
+A stack of freed units; while it is empty, units that were never in use follow in address order.
+
+Source: as static_partition; the order of a free list that is pushed and popped at its head (Kenwright 2012).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vecalloc.kernel import inline, kernel
+from vecalloc.loops import replay_each
+from vecalloc.mechanisms.equal_units import (
+    cause_in_equal_units,
+    equal_unit_registers,
+    largest_equal_unit,
+    reach_in_units,
+    take_fresh_unit,
+    unit_table,
+)
+from vecalloc.mechanisms.registers import FREED, GRANTED, HOLES, NONE, UNIT
+from vecalloc.policies.table import Rules
+
+
+class State(NamedTuple):
+    """Addresses of freed units (int32, the last freed on top) and registers, with or without a replica axis."""
+
+    stack: np.ndarray
+    registers: np.ndarray
+
+
+def new(replicas: int, granules: int, grows: bool, rules: Rules) -> State:
+    """Return empty pools."""
+    registers = equal_unit_registers(replicas, granules, grows, rules.unit)
+    return State(np.zeros((replicas, granules // rules.unit), np.int32), registers)
+
+
+def make_room(state: State, replica: int, extent: int, most: int) -> State | None:
+    """Return the same pools in arrays for twice as many units; None beyond `most` granules."""
+    units = reach_in_units(state.registers, most)
+    if units is None:
+        return None
+    stack = np.zeros((len(state.stack), units), np.int32)
+    stack[:, : state.stack.shape[1]] = state.stack
+    return State(stack, state.registers)
+
+
+def holes(state: State, replica: int) -> np.ndarray:
+    """All free units in address order: int64 (n, 2), start and size in granules."""
+    registers = state.registers[replica]
+    return unit_table(registers, state.stack[replica, : registers[FREED]].astype(np.int64) // registers[UNIT])
+
+
+@inline
+def pick(state, r):
+    """Replica r's rows, and its registers."""
+    return State(state.stack[r], state.registers[r]), state.registers[r]
+
+
+@inline
+def alloc(pool, extent):
+    """Return the address of a new block in granules, or NONE."""
+    registers = pool.registers
+    unit = registers[UNIT]
+    if extent > unit:
+        return np.int64(NONE)
+    depth = registers[FREED]
+    if depth == 0:
+        return take_fresh_unit(registers)
+    registers[FREED] = depth - 1
+    registers[HOLES] -= 1
+    registers[GRANTED] += unit
+    return np.int64(pool.stack[depth - 1])
+
+
+@inline
+def free(pool, address):
+    """Give back the block at `address`."""
+    registers = pool.registers
+    depth = registers[FREED]
+    pool.stack[depth] = address
+    registers[FREED] = depth + 1
+    registers[HOLES] += 1
+    registers[GRANTED] -= registers[UNIT]
+
+
+@inline
+def largest(pool):
+    """The size of a unit if one is free."""
+    return largest_equal_unit(pool.registers)
+
+
+@inline
+def cause(pool, extent):
+    """A request is larger than a unit, or all units are taken."""
+    return cause_in_equal_units(pool.registers, extent)
+
+
+@kernel
+def replay(pools, events, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 to the end of their stretch."""
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)

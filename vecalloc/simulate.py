@@ -1,0 +1,199 @@
+"""A policy over many replicas: state, ledger and cursors, run stretch by stretch.
+
+    feed(events)  ->  kernel runs every replica of a share to the end of the stretch  ->  who stopped early?
+                          ^                                                              |
+                          +------- a larger state for the replica that needs room -------+
+
+The loop inside the kernel leaves whenever something needs somebody else and is entered again at the same event, so
+chunks, samples and growth all come through this one door. Replicas are independent: each thread of a pool gets a share
+of them (kernels release the GIL), and nothing that a replica computes depends on how many threads there are.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from vecalloc import ledger as columns
+from vecalloc.errors import InputError
+from vecalloc.ledger import new_ledger
+from vecalloc.loops import (
+    BIN_WIDTH,
+    CURSORS,
+    DROP,
+    GEOMETRY,
+    GEOMETRY_OF_BUDDIES,
+    GEOMETRY_OF_HOLES,
+    GROW,
+    HALT,
+    METERED,
+    NEEDS_ROOM,
+    NEXT_ALLOC,
+    ON_FAILURE,
+    POSITION,
+    REASON,
+    STOP,
+)
+from vecalloc.mechanisms.bitset import Bitset, extend_bitset, new_bitset
+from vecalloc.spec import Plan
+from vecalloc.trace import Events
+
+ON_FAILURES = {"drop": DROP, "grow": GROW, "stop": HALT}
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What a simulation writes down beside addresses and failures.
+
+    Attributes
+    ----------
+    metrics : bool
+        Everything that `metrics` needs.
+    geometry : bool
+        Where blocks lie (implies metrics).
+    bins : int
+        Bins of the histogram of placed addresses (geometry).
+    """
+
+    metrics: bool = True
+    geometry: bool = False
+    bins: int = 1
+
+
+class Simulation:
+    """Pools of one plan, one a replica, and what they have written down.
+
+    Parameters
+    ----------
+    plan : Plan
+        Policy, options and pool, in granules.
+    replicas : int
+    slots : int
+        How many blocks can be named at once.
+    on_failure : {"drop", "grow", "stop"}
+    switches : Switches
+    workers : int, optional
+        Threads that share the replicas; as many as there are cores. Results do not depend on it.
+
+    Attributes
+    ----------
+    state : NamedTuple
+        The policy's state (arrays with a leading replica axis).
+    ledger : Ledger
+    cursors : int64 (replicas, CURSORS)
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        replicas: int = 1,
+        slots: int = 0,
+        on_failure: str = "drop",
+        switches: Switches = Switches(),
+        workers: int | None = None,
+    ):
+        if on_failure not in ON_FAILURES:
+            raise InputError(f"on_failure={on_failure!r} is not known: write one of {', '.join(ON_FAILURES)}")
+        self.plan = plan
+        self.policy = plan.module()
+        self.workers = workers or os.cpu_count() or 1
+        self.state = self.policy.new(replicas, plan.granules, on_failure == "grow", plan.rules)
+        self.ledger = new_ledger(replicas, slots)
+        self.cursors = np.zeros((replicas, CURSORS), np.int64)
+        self.cursors[:, ON_FAILURE] = ON_FAILURES[on_failure]
+        self.cursors[:, METERED] = switches.metrics or switches.geometry
+        self.cursors[:, BIN_WIDTH] = -(-plan.granules // switches.bins)
+        if switches.geometry:
+            self._start_geometry(replicas, switches.bins)
+
+    def _start_geometry(self, replicas: int, bins: int) -> None:
+        of_buddies = self.plan.policy.name == "buddy"
+        self.cursors[:, GEOMETRY] = GEOMETRY_OF_BUDDIES if of_buddies else GEOMETRY_OF_HOLES
+        ends = new_bitset(replicas, self.plan.granules + 1)
+        self.ledger = self.ledger._replace(
+            ends=ends.words, ends_table=ends.table, histogram=np.zeros((replicas, bins), np.int64)
+        )
+        for r in range(replicas):
+            self._count_half_used(r)
+
+    def _count_half_used(self, replica: int) -> None:
+        if self.cursors[replica, GEOMETRY] == GEOMETRY_OF_BUDDIES:
+            orders = np.log2(self.holes(replica)[:, 1]).astype(np.int64)
+            self.ledger.half_used[replica] = np.bincount(orders, minlength=columns.ORDERS)
+
+    def feed(self, events: Events, every: int = 0, keep_addresses: bool = False) -> Iterator[int]:
+        """Run a chunk of events through all replicas.
+
+        Parameters
+        ----------
+        events : Events
+            One row a replica.
+        every : int
+            Pause after each `every` events (and at the end), so that the caller can look; 0: only at the end.
+        keep_addresses : bool
+            Put the address of every alloc of the chunk into `ledger.addresses`.
+
+        Yields
+        ------
+        int
+            How many events of the chunk are behind.
+
+        Raises
+        ------
+        InputError
+            If a pool that grows would pass what the policy can address.
+        """
+        count = events.extent.shape[1]
+        allocs = int((events.extent > 0).sum(axis=1).max(initial=0)) if keep_addresses else 0
+        addresses = np.full((len(self.cursors), allocs), -1, np.int64)
+        self.ledger = self.ledger._replace(addresses=addresses)
+        self.cursors[:, [POSITION, NEXT_ALLOC]] = 0
+        for stop in [*range(every, count, every), count] if every else [count]:
+            self.cursors[:, STOP] = stop
+            self._run_stretch(events)
+            yield stop
+
+    def _run_stretch(self, events: Events) -> None:
+        while True:
+            self._enter(events)
+            waiting = np.flatnonzero(self.cursors[:, REASON] == NEEDS_ROOM)
+            if not len(waiting):
+                return
+            for r in waiting.tolist():
+                self._make_room(r, int(events.extent[r, self.cursors[r, POSITION]]))
+
+    def _enter(self, events: Events) -> None:
+        replicas = len(self.cursors)
+        workers = min(self.workers, replicas)
+        arguments = (self.state, events, self.ledger, self.cursors)
+        if workers == 1:
+            self.policy.replay(*arguments, 0, replicas)
+            return
+        bounds = [replicas * k // workers for k in range(workers + 1)]
+        with ThreadPoolExecutor(workers) as threads:
+            shares = zip(bounds, bounds[1:], strict=False)
+            for done in [threads.submit(self.policy.replay, *arguments, *share) for share in shares]:
+                done.result()
+
+    def _make_room(self, replica: int, extent: int) -> None:
+        most = self.plan.most
+        state = self.policy.make_room(self.state, replica, extent, most)
+        if state is None:
+            raise InputError(
+                f"{self.plan.label} would grow beyond the {most * self.plan.granule:,} bytes that it can address with "
+                f"a granule of {self.plan.granule}: choose a larger granule"
+            )
+        self.state = state
+        if self.cursors[replica, GEOMETRY]:
+            reach = int(self.state_reach())
+            if reach >= 64 * self.ledger.ends.shape[1]:
+                pass
+            ends = extend_bitset(Bitset(self.ledger.ends, self.ledger.ends_table), reach + 1)
+            self.ledger = self.ledger._replace(ends=ends.words, ends_table=ends.table)
+            self._count_half_used(replica)
+
+    def holes(self, replica: int = 0) -> np.ndarray:
+        """The free runs of a replica in address order: int64 (n, 2), start and size in granules."""
+        return self.policy.holes(self.state, replica)
