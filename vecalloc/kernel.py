@@ -1,10 +1,12 @@
 """Compiled, cached, stamped: the only file that knows numba's odd corners.
 
-Three decorators and a pairing, so that no other file has to remember why:
+Five decorators and a pairing, so that no other file has to remember why:
 
 `inline`     a helper that is part of a kernel. `_nrt=False` keeps reference counting out of it (an atomic increment a
              call made an operation 138-300 ns instead of 18-20), `forceinline` lets LLVM see through it.
 `outline`    a slow path: no reference counting either, but not copied into every caller.
+`rows`       takes a replica's rows out of a state: the only helpers that count references, for they make new views;
+             called once a replica, outside the event loop.
 `loop`       an event loop, written once and copied into each policy's kernel *before* type inference
              (`inline="always"`), so that the policy's own `alloc` and `free` can be its arguments.
 `kernel`     a compiled entry: releases the GIL, and is cached on disk under a stamp.
@@ -42,6 +44,7 @@ JIT = not config.DISABLE_JIT
 
 inline = njit(_nrt=False, forceinline=True)
 outline = njit(_nrt=False)
+rows = njit
 loop = njit(inline="always")
 
 

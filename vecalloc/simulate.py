@@ -37,6 +37,7 @@ from vecalloc.loops import (
     STOP,
 )
 from vecalloc.mechanisms.bitset import Bitset, extend_bitset, new_bitset
+from vecalloc.mechanisms.registers import LIMIT, REACH
 from vecalloc.spec import Plan
 from vecalloc.trace import Events
 
@@ -187,9 +188,7 @@ class Simulation:
             )
         self.state = state
         if self.cursors[replica, GEOMETRY]:
-            reach = int(self.state_reach())
-            if reach >= 64 * self.ledger.ends.shape[1]:
-                pass
+            reach = int(state.registers[:, [LIMIT, REACH]].max())
             ends = extend_bitset(Bitset(self.ledger.ends, self.ledger.ends_table), reach + 1)
             self.ledger = self.ledger._replace(ends=ends.words, ends_table=ends.table)
             self._count_half_used(replica)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline, outline
+from vecalloc.kernel import inline, outline, rows
 from vecalloc.mechanisms.bits import bit, bits_from, bits_up_to, highest, lowest
 
 
@@ -61,7 +61,7 @@ def hole_table(words: np.ndarray, limit: int) -> np.ndarray:
     return np.stack([starts, sizes], axis=1)[is_start_of_hole].astype(np.int64)
 
 
-@inline
+@rows
 def pick_bitmaps(bitmaps, r):
     """Replica r's rows."""
     return Bitmaps(bitmaps.words[r], bitmaps.summary[r], bitmaps.digest[r])

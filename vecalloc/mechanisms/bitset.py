@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline
+from vecalloc.kernel import inline, rows
 from vecalloc.mechanisms.bits import bit, bits_above, bits_from, highest, lowest
 
 _DEPTH = 6
@@ -83,7 +83,7 @@ def insert_all(bitset: Bitset, replica: int, row: int, members: np.ndarray) -> N
         i >>= 6
 
 
-@inline
+@rows
 def pick_bitset(bitset, r):
     """Replica r's rows (the table is shared)."""
     return Bitset(bitset.words[r], bitset.table)

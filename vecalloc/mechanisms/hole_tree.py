@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline, outline
+from vecalloc.kernel import inline, outline, rows
 from vecalloc.mechanisms.bitmaps import next_start
 from vecalloc.mechanisms.bits import LANE_BITS, LANES, bit, bits_above, bits_from, lowest, lanes_at_least, maximum_with
 from vecalloc.mechanisms.holes import (
@@ -77,6 +77,11 @@ class TreeHeap(NamedTuple):
     holes: Holes
     tree: HoleTree
 
+    @property
+    def registers(self) -> np.ndarray:
+        """The registers, where every policy's state has them."""
+        return self.holes.registers
+
 
 def new_tree_heap(replicas: int, granules: int, grows: bool, min_split: int, carve_high: bool = False) -> TreeHeap:
     """Return empty pools of `granules` granules; the other parameters are those of `new_holes`."""
@@ -93,7 +98,7 @@ def extend_tree_heap(heap: TreeHeap, replica: int, extent: int, most: int) -> Tr
     return TreeHeap(holes, new_hole_tree(holes, granules))
 
 
-@inline
+@rows
 def pick_tree_heap(heap, r):
     """Replica r's rows (the tree's table is shared), and its registers."""
     picked = TreeHeap(pick_holes(heap.holes, r), HoleTree(heap.tree.sizes[r], heap.tree.table))

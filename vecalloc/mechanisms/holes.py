@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline
+from vecalloc.kernel import inline, rows
 from vecalloc.mechanisms.bitmaps import (
     Bitmaps,
     clear_start,
@@ -91,7 +91,7 @@ def table_of_holes(holes: Holes, replica: int) -> np.ndarray:
     return hole_table(holes.bitmaps.words[replica], int(holes.registers[replica, LIMIT]))
 
 
-@inline
+@rows
 def pick_holes(holes, r):
     """Replica r's rows."""
     return Holes(pick_bitmaps(holes.bitmaps, r), holes.registers[r])

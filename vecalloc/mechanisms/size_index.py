@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline, outline
+from vecalloc.kernel import inline, outline, rows
 from vecalloc.mechanisms.bitmaps import next_start, previous_start
 from vecalloc.mechanisms.bits import bit, highest, lowest
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, insert_all, last, new_bitset, next_member, pick_bitset
@@ -120,6 +120,11 @@ class IndexHeap(NamedTuple):
     holes: Holes
     index: SizeIndex
 
+    @property
+    def registers(self) -> np.ndarray:
+        """The registers, where every policy's state has them."""
+        return self.holes.registers
+
 
 def new_index_heap(replicas: int, granules: int, grows: bool, min_split: int, carve_high: bool = False) -> IndexHeap:
     """Return empty pools of `granules` granules; the other parameters are those of `new_holes`."""
@@ -136,7 +141,7 @@ def extend_index_heap(heap: IndexHeap, replica: int, extent: int, most: int) -> 
     return IndexHeap(holes, new_size_index(holes, granules))
 
 
-@inline
+@rows
 def pick_index_heap(heap, r):
     """Replica r's rows (the octave table is shared), and its registers."""
     index = heap.index

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline
+from vecalloc.kernel import inline, rows
 from vecalloc.mechanisms.bitset import (
     Bitset,
     discard,
@@ -91,6 +91,11 @@ class ListHeap(NamedTuple):
     holes: Holes
     lists: SizeLists
 
+    @property
+    def registers(self) -> np.ndarray:
+        """The registers, where every policy's state has them."""
+        return self.holes.registers
+
 
 def new_list_heap(replicas: int, granules: int, grows: bool, min_split: int, carve_high: bool = False) -> ListHeap:
     """Return empty pools of `granules` granules; the other parameters are those of `new_holes`."""
@@ -106,7 +111,7 @@ def extend_list_heap(heap: ListHeap, replica: int, extent: int, most: int) -> Li
     return ListHeap(extend_holes(heap.holes, granules), extend_size_lists(heap.lists, granules))
 
 
-@inline
+@rows
 def pick_list_heap(heap, r):
     """Replica r's rows, and its registers."""
     lists = heap.lists

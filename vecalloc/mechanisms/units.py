@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline
+from vecalloc.kernel import inline, rows
 
 
 class Units(NamedTuple):
@@ -78,7 +78,7 @@ def unit_table(units: Units, replica: int, ranks: np.ndarray) -> np.ndarray:
     return table[np.argsort(table[:, 0])]
 
 
-@inline
+@rows
 def pick_units(units, r):
     """Replica r's rows (the sizes are shared)."""
     return Units(units.sizes, units.firsts[r], units.starts[r], units.ranks[r])

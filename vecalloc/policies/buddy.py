@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline, kernel
+from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.bits import bit, bits_from, ceil_log2, lowest
 from vecalloc.mechanisms.bitset import (
@@ -81,7 +81,7 @@ def holes(state: State, replica: int) -> np.ndarray:
     return table[np.argsort(table[:, 0])]
 
 
-@inline
+@rows
 def pick(state, r):
     """Replica r's rows, and its registers."""
     return State(pick_bitset(state.free_blocks, r), state.order_at[r], state.registers[r]), state.registers[r]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline, kernel
+from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.bits import bit, bits_from, ceil_log2, lowest
 from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
@@ -85,7 +85,7 @@ def holes(state: State, replica: int) -> np.ndarray:
     return np.stack([starts, np.int64(1) << (state.tags[replica, starts] & ~_FREE).astype(np.int64)], axis=1)
 
 
-@inline
+@rows
 def pick(state, r):
     """Replica r's rows, and its registers."""
     return State(state.heads[r], state.links[r], state.tags[r], state.registers[r]), state.registers[r]

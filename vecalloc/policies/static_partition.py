@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline, kernel
+from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.bits import highest
 from vecalloc.mechanisms.bitset import Bitset, discard, extend_bitset, first, insert, members_of, new_bitset, pick_bitset
@@ -52,7 +52,7 @@ def holes(state: State, replica: int) -> np.ndarray:
     return unit_table(state.registers[replica], members_of(state.freed, replica))
 
 
-@inline
+@rows
 def pick(state, r):
     """Replica r's rows, and its registers."""
     return State(pick_bitset(state.freed, r), state.registers[r]), state.registers[r]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline, kernel
+from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.equal_units import (
     cause_in_equal_units,
@@ -52,7 +52,7 @@ def holes(state: State, replica: int) -> np.ndarray:
     return unit_table(registers, state.stack[replica, : registers[FREED]].astype(np.int64) // registers[UNIT])
 
 
-@inline
+@rows
 def pick(state, r):
     """Replica r's rows, and its registers."""
     return State(state.stack[r], state.registers[r]), state.registers[r]

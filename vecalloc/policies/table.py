@@ -83,7 +83,7 @@ MIN_SPLIT = Option("min_split", 1, "bytes: a remainder smaller than this is gran
 CARVE = Option("carve", "low", "the end of the hole that the block is taken from", ("low", "high"))
 TIES = Option("ties", "lowest", "among equal holes, the lowest address or the one made last", ("lowest", "lifo"))
 ORDER = Option("order", "lowest", "among equal free blocks, the lowest address or the last freed", ("lowest", "lifo"))
-UNIT = Option("unit", "pool/64", "bytes of each of the equal units")
+UNIT = Option("unit", None, "bytes of each of the equal units (by default a 64th of the pool)")
 UNITS = Option("units", (), "a list of sizes: unequal units, side by side in this order", many=True)
 
 POLICIES: dict[str, Policy] = {

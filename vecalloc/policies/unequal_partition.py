@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline, kernel
+from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.bitset import (
     Bitset,
@@ -71,7 +71,7 @@ def holes(state: State, replica: int) -> np.ndarray:
     return unit_table(state.units, replica, members_of(state.ranks, replica))
 
 
-@inline
+@rows
 def pick(state, r):
     """Replica r's rows, and its registers."""
     return State(pick_units(state.units, r), pick_bitset(state.ranks, r), state.registers[r]), state.registers[r]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import inline, kernel
+from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, insert_all, last, new_bitset, next_member, pick_bitset
 from vecalloc.mechanisms.registers import CAPACITY, GRANTED, HOLES, LIMIT, NONE, TOO_LARGE, new_registers
@@ -89,7 +89,7 @@ def holes(state: State, replica: int) -> np.ndarray:
     return table[np.argsort(table[:, 0])]
 
 
-@inline
+@rows
 def pick(state, r):
     """Replica r's rows, and its registers."""
     pool = State(

@@ -1,0 +1,163 @@
+"""What a script calls: load a trace, replay it, read the numbers."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vecalloc import formats, metrics
+from vecalloc import ledger as columns
+from vecalloc.errors import InputError
+from vecalloc.ledger import Ledger
+from vecalloc.simulate import Simulation, Switches
+from vecalloc.spec import Plan, make_plan, parse_policy, checked_granule
+from vecalloc.trace import Trace, events_of, load_of
+
+
+def load_trace(path: str | Path) -> Trace:
+    """Read a recorded trace.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file in one of the formats of `vecalloc.formats`.
+
+    Raises
+    ------
+    TraceError
+        If the file cannot be read as a trace: names file, event and remedy.
+    """
+    return formats.read(path)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of a replay.
+
+    Attributes
+    ----------
+    plan : Plan
+        Policy, options and pool as used.
+    on_failure : str
+    addresses : int64 (allocs,)
+        Address of each alloc in order, in bytes; -1 where no memory was available.
+    ledger : Ledger
+        What the run wrote down (one replica).
+    series : dict of str to array
+        Values after each sampled event: event, requested, granted, free, largest, holes, blocks, high_water_mark; in
+        bytes but for event, holes and blocks. Empty if nobody asked.
+    hole_table : int64 (n, 2)
+        The holes at the end, start and size in bytes.
+    """
+
+    plan: Plan
+    on_failure: str
+    addresses: NDArray[np.int64]
+    ledger: Ledger
+    series: dict[str, NDArray[np.int64]]
+    hole_table: NDArray[np.int64]
+
+    @cached_property
+    def _account(self) -> metrics.Account:
+        return metrics.Account.of(self.ledger, self.plan.granule, self.plan.granules, self.on_failure == "grow")
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Failed requests by cause."""
+        return metrics.failures(self._account)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics by name (see `vecalloc.metrics`)."""
+        return metrics.measure(self._account)
+
+    @property
+    def geometry(self) -> dict[str, object]:
+        """What the geometry switch wrote down (see `vecalloc.metrics.geometry`)."""
+        return metrics.geometry(self.ledger, 0, self.plan.granule)
+
+    def __repr__(self) -> str:
+        failed = sum(self.failures.values())
+        return f"<Replay of {len(self.addresses):,} allocs by {self.plan.label}, {failed:,} failed>"
+
+
+def replay(
+    trace: Trace,
+    policy: str = "first-fit",
+    pool: int | str = "1x",
+    granule: int = 16,
+    *,
+    on_failure: str = "drop",
+    metrics: bool = True,
+    geometry: bool = False,
+    bins: int = 1,
+    every: int = 0,
+    clock: str = "event",
+    **options: Any,
+) -> Replay:
+    """Replay a trace against one policy.
+
+    Parameters
+    ----------
+    trace : Trace
+    policy : str
+        `name` or `name[key=value,...]`.
+    pool : int or str
+        Bytes, a size such as "4MiB", or a factor of the trace's peak live extents such as "0.9x".
+    granule : int
+        Bytes, a power of two.
+    on_failure : {"drop", "grow", "stop"}
+        A request that does not fit is dropped, grows the pool, or ends the replay.
+    metrics, geometry : bool
+        What to write down beside addresses and failures.
+    bins : int
+        Bins of the histogram of placed addresses (geometry).
+    every : int
+        Sample the time series each `every` events; 0: no series.
+    clock : {"event", "time"}
+        Time averages count each event as one unit of time, or use the times of the trace.
+    **options
+        Options of the policy by keyword.
+
+    Raises
+    ------
+    InputError
+        For a policy, option, pool or clock that cannot be used.
+    """
+    if clock not in ("event", "time"):
+        raise InputError(f"clock is {clock!r}: 'event' or 'time'")
+    chosen, values = parse_policy(policy, options)
+    events = events_of(trace, checked_granule(granule), values["header"], values["alignment"], clock == "time")
+    plan = make_plan(policy, pool, granule, load_of(events), options)
+    simulation = Simulation(plan, 1, trace.slots, on_failure, Switches(metrics, geometry, bins))
+    series: list[list[int]] = []
+    for position in simulation.feed(events, every, keep_addresses=True):
+        if every:
+            series.append([position, *_sample(simulation.ledger.counts[0], plan.granule)])
+    placed = simulation.ledger.addresses[0]
+    return Replay(
+        plan,
+        on_failure,
+        np.where(placed >= 0, placed * plan.granule, -1),
+        simulation.ledger,
+        dict(zip(_SERIES, np.array(series, np.int64).reshape(-1, len(_SERIES)).T, strict=True)),
+        simulation.holes() * plan.granule,
+    )
+
+
+_SERIES = ("event", "requested", "granted", "free", "largest", "holes", "blocks", "high_water_mark")
+
+
+def _sample(counts: NDArray[np.int64], granule: int) -> list[int]:
+    granted, limit = counts[columns.NOW_GRANTED], counts[columns.NOW_LIMIT]
+    in_granules = [granted, limit - granted, counts[columns.NOW_LARGEST]]
+    return [
+        counts[columns.REQUESTED],
+        *(granule * value for value in in_granules),
+        counts[columns.NOW_HOLES],
+        counts[columns.BLOCKS],
+        granule * counts[columns.HIGH_WATER],
+    ]

@@ -1,0 +1,228 @@
+"""Pool: one heap to hold in your hand, bytes in and bytes out, on the same kernels as everything else.
+
+    >>> pool = Pool(160, policy="first-fit", granule=16)
+    >>> pool.alloc(40), pool.alloc(16), pool.alloc(1000)
+    (0, 48, None)
+    >>> pool
+    Pool(160, 'first-fit', granule=16)  |#######...|
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vecalloc import ledger as columns
+from vecalloc import metrics
+from vecalloc.errors import InputError
+from vecalloc.simulate import Simulation, Switches
+from vecalloc.spec import make_plan, whole_number
+from vecalloc.trace import LARGEST_SIZE, Events, extents_of
+
+_MAP_WIDTH = 64
+
+
+class InvalidFree(ValueError):
+    """The address is not that of a live block: freed before, inside a block, or never handed out."""
+
+
+class Pool:
+    """A pool of memory under one policy.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes, or a size such as "1MiB": a positive multiple of the granule (buddy: a power of two of granules).
+    policy : str
+        `name` or `name[key=value,...]`; `vecalloc policies -v` lists them.
+    granule : int
+        Bytes, a power of two: every block starts at a multiple of it.
+    on_failure : {"drop", "grow"}
+        What becomes of a request that no hole fits: None is returned, or the pool grows.
+    **options
+        Options of the policy by keyword.
+
+    Raises
+    ------
+    InputError
+        For a policy, option or size that cannot be used.
+    """
+
+    def __init__(
+        self, size: int | str, policy: str = "first-fit", granule: int = 16, on_failure: str = "drop", **options: Any
+    ):
+        if on_failure not in ("drop", "grow"):
+            raise InputError(f"on_failure is {on_failure!r}: a Pool can 'drop' or 'grow'")
+        self._plan = make_plan(policy, size, granule, options=options)
+        self._on_failure = on_failure
+        self._simulation = Simulation(self._plan, 1, 64, on_failure, Switches(metrics=True), workers=1)
+        self._slot_at: dict[int, int] = {}
+        self._spare = list(range(63, -1, -1))
+        self._requested = np.zeros(64, np.int64)
+        self._time = np.zeros((1, 0))
+
+    # --- one block at a time ---
+
+    def alloc(self, size: int) -> int | None:
+        """Allocate `size` contiguous bytes.
+
+        Returns
+        -------
+        int or None
+            The address of the block in bytes; None when no memory is available.
+
+        Raises
+        ------
+        InputError
+            If the size is negative or not whole.
+        """
+        address = int(self.alloc_many([whole_number(size, "size")])[0])
+        return None if address < 0 else address
+
+    def free(self, address: int) -> None:
+        """Give back the block at `address`.
+
+        Raises
+        ------
+        InvalidFree
+            If no live block has this address.
+        """
+        self.free_many([address])
+
+    # --- many at once ---
+
+    def alloc_many(self, sizes: ArrayLike) -> NDArray[np.int64]:
+        """Allocate blocks of these sizes in order.
+
+        Parameters
+        ----------
+        sizes : array of int (n,)
+            Bytes, >= 0.
+
+        Returns
+        -------
+        int64 (n,)
+            Addresses in bytes, -1 where no memory was available.
+        """
+        requested = _whole_array(sizes, "sizes")
+        if len(requested) and (requested.min() < 0 or requested.max() > LARGEST_SIZE):
+            at = int(np.flatnonzero((requested < 0) | (requested > LARGEST_SIZE))[0])
+            raise InputError(f"sizes[{at}] is {requested[at]}: a size is between 0 and {LARGEST_SIZE} bytes")
+        slots = self._take_slots(len(requested))
+        self._requested[slots] = requested
+        extents = extents_of(requested, self._plan.granule, self._plan.header, self._plan.alignment)
+        self._run(slots, requested, extents)
+        placed = self._simulation.ledger.addresses[0]
+        served = placed >= 0
+        self._slot_at.update(zip((placed[served] * self._plan.granule).tolist(), slots[served].tolist(), strict=True))
+        self._spare.extend(slots[~served].tolist())
+        return np.where(served, placed * self._plan.granule, -1)
+
+    def free_many(self, addresses: ArrayLike) -> None:
+        """Give back the blocks at these addresses in order; nothing is freed if one of them is invalid.
+
+        Raises
+        ------
+        InvalidFree
+            If an address is not that of a live block, or stands twice in the array.
+        """
+        asked = _whole_array(addresses, "addresses").tolist()
+        found = [self._slot_at.pop(address, -1) for address in asked]
+        if -1 in found:
+            bad = found.index(-1)
+            self._slot_at.update((a, s) for a, s in zip(asked, found, strict=True) if s >= 0)
+            raise InvalidFree(self._why_invalid(asked[bad], asked[:bad]))
+        slots = np.array(found, np.int32)
+        requested = self._requested[slots]
+        extents = extents_of(requested, self._plan.granule, self._plan.header, self._plan.alignment)
+        self._run(slots, -requested, -extents)
+        self._spare.extend(found)
+
+    def _why_invalid(self, address: int, before: list[int]) -> str:
+        if address in before:
+            return f"address {address} is freed twice in one call"
+        for start, _, extent in self.blocks().tolist():
+            if start < address < start + extent:
+                return f"address {address} lies inside the block at {start}: free the block by its own address"
+        return f"no live block has the address {address}: it was freed before, or never allocated"
+
+    def _take_slots(self, count: int) -> NDArray[np.int32]:
+        while len(self._spare) < count:
+            size = len(self._requested)
+            self._spare[:0] = range(2 * size - 1, size - 1, -1)
+            self._requested = np.concatenate([self._requested, np.zeros(size, np.int64)])
+            ledger = self._simulation.ledger
+            places = np.concatenate([ledger.places, np.full((1, size), -1, np.int64)], axis=1)
+            self._simulation.ledger = ledger._replace(places=places)
+        taken = np.array(self._spare[len(self._spare) - count :][::-1], np.int32)
+        del self._spare[len(self._spare) - count :]
+        return taken
+
+    def _run(self, slots: NDArray[np.int32], requested: NDArray[np.int64], extents: NDArray[np.int64]) -> None:
+        if len(slots):
+            events = Events(slots[None], requested[None], extents[None], self._time)
+            for _ in self._simulation.feed(events, keep_addresses=True):
+                pass
+        else:
+            self._simulation.ledger = self._simulation.ledger._replace(addresses=np.zeros((1, 0), np.int64))
+
+    # --- looking at it ---
+
+    def holes(self) -> NDArray[np.int64]:
+        """All holes in address order, int64 (n, 2): start and size in bytes.
+
+        For the buddy system free blocks, for static partitions free units; in *grow* only what lies below the end of
+        the highest live block.
+        """
+        return self._simulation.holes() * self._plan.granule
+
+    def blocks(self) -> NDArray[np.int64]:
+        """All live blocks in address order, int64 (n, 3): address, requested bytes, extent (bytes granted)."""
+        starts = np.array(sorted(self._slot_at), np.int64)
+        slots = np.array([self._slot_at[a] for a in starts.tolist()], np.int64)
+        if not len(starts):
+            return np.zeros((0, 3), np.int64)
+        # Blocks and holes tile the pool: a block ends where the next one of either starts.
+        limit = self._simulation.ledger.counts[0, columns.NOW_LIMIT] * self._plan.granule
+        edges = np.sort(np.concatenate([starts, self.holes()[:, 0], [limit]]))
+        granted = edges[np.searchsorted(edges, starts, side="right")] - starts
+        return np.stack([starts, self._requested[slots], granted], axis=1)
+
+    def stats(self) -> dict[str, Any]:
+        """The metrics by name (see `vecalloc.metrics`), over all that happened in this pool, and failures by cause."""
+        account = metrics.Account.of(
+            self._simulation.ledger, self._plan.granule, self._plan.granules, self._on_failure == "grow"
+        )
+        return {**metrics.measure(account), "failures": metrics.failures(account)}
+
+    @property
+    def size(self) -> int:
+        """The pool in bytes; in *grow* the end of the highest live block (buddy, static: the grown pool)."""
+        if self._on_failure == "grow":
+            return int(self._simulation.ledger.counts[0, columns.NOW_LIMIT]) * self._plan.granule
+        return self._plan.pool
+
+    def __repr__(self) -> str:
+        grow = ", on_failure='grow'" if self._on_failure == "grow" else ""
+        return f"Pool({self.size}, {self._plan.label!r}, granule={self._plan.granule}{grow})  |{self._map()}|"
+
+    def _map(self) -> str:
+        """The heap in one line: '#' all taken, '.' all free, '+' both."""
+        cells = max(1, min(_MAP_WIDTH, self.size // self._plan.granule))
+        edges = np.linspace(0, self.size, cells + 1)
+        taken = np.zeros(cells)
+        for start, _, extent in self.blocks().tolist():
+            taken += np.clip(np.minimum(edges[1:], start + extent) - np.maximum(edges[:-1], start), 0, None)
+        share = taken / np.maximum(np.diff(edges), 1)
+        return "".join("#" if s > 1 - 1e-9 else "." if s < 1e-9 else "+" for s in share)
+
+
+def _whole_array(values: ArrayLike, what: str) -> NDArray[np.int64]:
+    array = np.atleast_1d(np.asarray(values))
+    if array.size == 0:
+        return np.zeros(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(f"{what} must be whole numbers in one dimension, not {array.dtype} of shape {array.shape}")
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{what} holds {array.max()}, which is beyond {LARGEST_SIZE}")
+    return array.astype(np.int64)
