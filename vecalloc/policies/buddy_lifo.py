@@ -82,7 +82,7 @@ def make_room(state: State, replica: int, extent: int, most: int) -> State | Non
 def holes(state: State, replica: int) -> np.ndarray:
     """All free blocks in address order: int64 (n, 2), start and size in granules."""
     starts = np.flatnonzero(state.tags[replica] & _FREE)
-    return np.stack([starts, np.int64(1) << (state.tags[replica, starts] & ~_FREE).astype(np.int64)], axis=1)
+    return np.stack([starts, np.int64(1) << (state.tags[replica, starts] & (_FREE - 1)).astype(np.int64)], axis=1)
 
 
 @rows

@@ -1,0 +1,5 @@
+"""`python -m vecalloc` is `vecalloc`."""
+
+from vecalloc.cli import main
+
+main()

@@ -1,0 +1,164 @@
+"""The command line: `vecalloc replay` and `vecalloc policies`.
+
+Heavy imports stand inside the commands, so that `--help` and every complaint about what was typed answer at once. Bad
+input is one line on stderr and exit code 2; a closed pipe and Ctrl-C end quietly.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import vecalloc
+from vecalloc.errors import InputError
+
+if TYPE_CHECKING:
+    from vecalloc.api import Replay
+
+app = typer.Typer(
+    help="Simulate memory allocators: which way of managing free space wastes how much, and fails how often.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Run the command line; every failure that a person can mend is one line."""
+    try:
+        app()
+    except InputError as error:
+        print(f"vecalloc: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vecalloc {vecalloc.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def replay(
+    trace: Annotated[Path, typer.Argument(help="A recorded trace (.npz).")],
+    policy: Annotated[
+        str, typer.Option(help="Policies, comma-separated: name or name[key=value,...]; all: every policy.")
+    ] = "all",
+    pool: Annotated[
+        str, typer.Option(help="Pools, comma-separated: bytes, 4MiB, or 0.9x of the peak live extents.")
+    ] = "1x",
+    granule: Annotated[str, typer.Option(help="Bytes, a power of two.")] = "16",
+    on_failure: Annotated[str, typer.Option(help="drop, grow or stop.")] = "drop",
+    clock: Annotated[str, typer.Option(help="event, or time where the trace carries times.")] = "event",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Replay a recorded program against policies and pools, and print what each came to."""
+    from vecalloc.spec import make_plan, policies_of, split_list
+
+    names, pools = policies_of(policy), split_list(pool)
+    if not pools:
+        raise InputError("no pool is named: write a size such as 4MiB, or a factor of the load such as 0.9x")
+    for name in names:
+        for size in pools:
+            # Complain before anything heavy is loaded; a relative pool is checked against some load here.
+            make_plan(name, size, granule, load=1 << 20)
+    from vecalloc import api
+
+    recorded = api.load_trace(trace)
+    cases = [(name, size) for size in pools for name in names]
+
+    def run(case: tuple[str, str]) -> "Replay":
+        return api.replay(recorded, *case, granule=int(granule), on_failure=on_failure, clock=clock)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        replays = list(threads.map(run, cases))
+    rows = [_row(done) for done in replays]
+    if as_json:
+        print(json.dumps({"trace": str(trace), "events": len(recorded), "rows": rows}, indent=1))
+        return
+    summary = f"{trace.name}: {len(recorded):,} events, {recorded.allocs:,} allocs, at most {recorded.slots:,} live"
+    for kind, count in recorded.anomalies.items():
+        summary += f"; {kind}: {count}"
+    print(summary)
+    _print_table(
+        ["policy", "pool", "failed", "too large", "capacity", "fragm.", "peak live", "high water", "overhead",
+         "internal", "external", "holes"],
+        [
+            [
+                row["policy"], f"{row['pool']:,}", f"{sum(row['failures'].values()):,}",
+                *(f"{count:,}" for count in row["failures"].values()),
+                f"{row['peak_live']:,.0f}", f"{row['high_water_mark']:,.0f}", f"{row['overhead']:.3f}",
+                f"{row['internal_fragmentation']:.3f}", f"{row['external_fragmentation']:.3f}", f"{row['holes']:,.1f}",
+            ]
+            for row in rows
+        ],
+        left=1,
+    )  # fmt: skip
+
+
+def _row(done: "Replay") -> dict[str, Any]:
+    return {"policy": done.plan.label, "pool": done.plan.pool, "failures": done.failures, **done.metrics}
+
+
+@app.command()
+def policies(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show options, defaults and what they mean.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the policies; with -v their options too."""
+    from vecalloc.policies.table import POLICIES
+
+    if as_json:
+        print(json.dumps([
+            {"name": p.name, "meaning": p.meaning, "options": [
+                {"name": o.name, "default": o.default, "choices": o.choices, "meaning": o.meaning} for o in p.options
+            ]} for p in POLICIES.values()
+        ], indent=1))  # fmt: skip
+        return
+    rows = []
+    for p in POLICIES.values():
+        rows.append([p.name, "", p.meaning])
+        for o in p.options if verbose else ():
+            value = "|".join(o.choices) if o.choices else str(o.default if o.default not in (None, ()) else "-")
+            rows.append([f"  {o.name}", value, o.meaning])
+    _print_table(["policy", "default", "meaning"] if verbose else ["policy", "", "meaning"], rows, left=3)
+
+
+def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    """A table: rich's in a terminal, plain columns of full width when piped."""
+    if not sys.stdout.isatty():
+        widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
+        for row in [titles, *rows]:
+            cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+            print("  ".join(cells).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, title in enumerate(titles):
+        table.add_column(title, justify="left" if i < left else "right", no_wrap=i == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: square brackets are options, not markup
+    Console().print(table)
