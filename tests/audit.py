@@ -6,7 +6,7 @@ No two things overlap; all lies inside the limit; every granule is a block's or 
 
 
 def audit(granules_limit, blocks, holes, buddies=False, units=None):
-    """blocks: (start, granted) pairs; holes: (start, size) pairs; units: the sizes of all units, side by side from 0."""
+    """blocks: (start, granted) pairs; holes: (start, size) pairs; units: the sizes of all, side by side from 0."""
     blocks = [(int(start), int(size)) for start, size in blocks]
     holes = [(int(start), int(size)) for start, size in holes]
     check_apart_and_inside(granules_limit, blocks + holes)

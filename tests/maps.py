@@ -35,5 +35,7 @@ def draw(blocks, pool):
         cells[start : start + size] = [name] * size
     drawn = "".join(cells)
     if parse(drawn) != (pool, sorted(blocks, key=lambda block: block[1])):
-        raise ValueError(f"{drawn!r} does not read back: names are single letters, and touching blocks need different ones")
+        raise ValueError(
+            f"{drawn!r} does not read back: names are single letters, and touching blocks need different ones"
+        )
     return drawn

@@ -1,6 +1,6 @@
 """Every policy and option against its naive reference: every address, every hole, every cause, after every event.
 
-The audit knows no policy: no overlap, nothing out of bounds, nothing lost, holes that are maximal (or buddies that are).
+The audit knows no policy: no overlap, nothing out of bounds, nothing lost, maximal holes (or buddies).
 """
 
 import numpy as np
@@ -90,12 +90,14 @@ def compare_state(simulation, reference, name, options):
     audit(limit, blocks, holes, buddies=name == "buddy", units=units)
 
 
+@pytest.mark.jitless
 @every_variant
 @given(ops=operations(), wanted=st.integers(1, 90))
 def test_every_address_hole_and_cause(name, options, ops, wanted):
     follow(name, options, pool_for(name, options, wanted), ops, "drop")
 
 
+@pytest.mark.jitless
 @every_variant
 @given(ops=operations(longest=40), wanted=st.integers(1, 40))
 def test_growing_pools(name, options, ops, wanted):

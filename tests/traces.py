@@ -1,14 +1,14 @@
 """Traces for tests: made by hypothesis or by a seeded generator, and what a naive reference answers to them.
 
-An *operation* is a positive number (alloc that many bytes), zero (alloc nothing) or a pair ("free", k): free the block of
-alloc k, whether or not that alloc was served.
+An *operation* is a positive number (alloc that many bytes), zero (alloc nothing) or a pair ("free", k): free the
+block of alloc k, whether or not that alloc was served.
 """
 
 import numpy as np
 from hypothesis import strategies as st
+from reference import REFERENCES
 
 import vecalloc as va
-from reference import REFERENCES
 
 
 @st.composite

@@ -13,7 +13,7 @@ from vecalloc import ledger as columns
 from vecalloc.errors import InputError
 from vecalloc.ledger import Ledger
 from vecalloc.simulate import Simulation, Switches
-from vecalloc.spec import Plan, make_plan, parse_policy, checked_granule
+from vecalloc.spec import Plan, checked_granule, make_plan, parse_policy
 from vecalloc.trace import Trace, events_of, load_of
 
 
@@ -129,7 +129,7 @@ def replay(
     """
     if clock not in ("event", "time"):
         raise InputError(f"clock is {clock!r}: 'event' or 'time'")
-    chosen, values = parse_policy(policy, options)
+    _chosen, values = parse_policy(policy, options)
     events = events_of(trace, checked_granule(granule), values["header"], values["alignment"], clock == "time")
     plan = make_plan(policy, pool, granule, load_of(events), options)
     simulation = Simulation(plan, 1, trace.slots, on_failure, Switches(metrics, geometry, bins))

@@ -122,7 +122,9 @@ def _row(done: "Replay") -> dict[str, Any]:
 
 @app.command()
 def policies(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show options, defaults and what they mean.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show options, defaults and what they mean.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the policies; with -v their options too."""

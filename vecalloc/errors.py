@@ -5,8 +5,8 @@ the value found there, and the remedy. The command line prints the message and e
 `ValueError`. Anything else that escapes is a defect of vecalloc.
 """
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class InputError(ValueError):

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numba
 from numba import njit
@@ -173,7 +173,7 @@ class _Locator(_CacheLocator):
 
 
 class _Implementation(CompileResultCacheImpl):
-    _locator_classes = [_Locator]
+    _locator_classes: ClassVar = [_Locator]
 
 
 class _Files:
@@ -236,5 +236,3 @@ class _StampedCache(FunctionCache):
     def _save_overload(self, sig: Any, data: Any) -> None:
         if self._prepare():
             super()._save_overload(sig, data)
-
-

@@ -181,8 +181,18 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
                         high_at_peak = high
                     if geometry != 0:
                         _note_geometry(
-                            geometry, address, end, registers[HOLES] - holes, registers[LIMIT] != limit,
-                            cursor[BIN_WIDTH], counts, ends, histogram, passed_up, half_used, step,
+                            geometry,
+                            address,
+                            end,
+                            registers[HOLES] - holes,
+                            registers[LIMIT] != limit,
+                            cursor[BIN_WIDTH],
+                            counts,
+                            ends,
+                            histogram,
+                            passed_up,
+                            half_used,
+                            step,
                         )
                 total_free = registers[LIMIT] - registers[GRANTED]
                 big = largest(pool)
@@ -199,7 +209,15 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
                     external += 1.0 - big / total_free
                 if geometry != 0:
                     _integrate_geometry(
-                        geometry, lasts, registers[LIMIT], blocks, counts, integrals, ends, half_used, half_used_integral
+                        geometry,
+                        lasts,
+                        registers[LIMIT],
+                        blocks,
+                        counts,
+                        integrals,
+                        ends,
+                        half_used,
+                        half_used_integral,
                     )
             i += 1
             if reason == HALTED:
@@ -254,9 +272,7 @@ def _note_geometry(
 
 
 @inline
-def _integrate_geometry(
-    geometry, lasts, limit, blocks, counts, integrals, ends, half_used, half_used_integral
-):
+def _integrate_geometry(geometry, lasts, limit, blocks, counts, integrals, ends, half_used, half_used_integral):
     """Add to the integrals how long the present geometry lasts."""
     top = last(ends, 0) if blocks > 0 else np.int64(0)
     integrals[I_TOP] += lasts * top

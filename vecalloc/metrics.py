@@ -117,7 +117,7 @@ def external_fragmentation_events(a: Account) -> float:
 
 
 def utilisation(a: Account) -> float:
-    """Requested bytes over the pool, time average; in *grow* over the end of the highest live block (the grown pool)."""
+    """Requested bytes over the pool, time average; in *grow* over the end of the highest block (the grown pool)."""
     space = a.integrals[c.I_LIMIT] if a.grows else a.pool * a.integrals[c.DURATION]
     return _ratio(a.integrals[c.I_REQUESTED], space * a.granule)
 

@@ -1,10 +1,10 @@
 """Pool: one heap to hold in your hand, bytes in and bytes out, on the same kernels as everything else.
 
-    >>> pool = Pool(160, policy="first-fit", granule=16)
-    >>> pool.alloc(40), pool.alloc(16), pool.alloc(1000)
-    (0, 48, None)
-    >>> pool
-    Pool(160, 'first-fit', granule=16)  |#######...|
+>>> pool = Pool(160, policy="first-fit", granule=16)
+>>> pool.alloc(40), pool.alloc(16), pool.alloc(1000)
+(0, 48, None)
+>>> pool
+Pool(160, 'first-fit', granule=16)  |#######...|
 """
 
 from typing import Any

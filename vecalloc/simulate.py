@@ -9,6 +9,7 @@ chunks, samples and growth all come through this one door. Replicas are independ
 of them (kernels release the GIL), and nothing that a replica computes depends on how many threads there are.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -174,7 +175,7 @@ class Simulation:
             return
         bounds = [replicas * k // workers for k in range(workers + 1)]
         with ThreadPoolExecutor(workers) as threads:
-            shares = zip(bounds, bounds[1:], strict=False)
+            shares = itertools.pairwise(bounds)
             for done in [threads.submit(self.policy.replay, *arguments, *share) for share in shares]:
                 done.result()
 
@@ -195,4 +196,5 @@ class Simulation:
 
     def holes(self, replica: int = 0) -> np.ndarray:
         """The free runs of a replica in address order: int64 (n, 2), start and size in granules."""
-        return self.policy.holes(self.state, replica)
+        table: np.ndarray = self.policy.holes(self.state, replica)
+        return table

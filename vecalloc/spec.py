@@ -244,8 +244,8 @@ def make_plan(
     label = label_of(chosen, values)
     if granules > most:
         raise InputError(
-            f"a pool of {granules * granule:,} bytes is {granules:,} granules of {granule}, more than the {most:,} that "
-            f"{label} can address: choose a granule of at least {granule << (ceil(granules / most) - 1).bit_length()}"
+            f"a pool of {granules * granule:,} bytes is {granules:,} granules of {granule}, more than the {most:,} "
+            f"that {label} can address: choose a granule of at least {granule << (ceil(granules / most) - 1).bit_length()}"
         )
     if values.get("carve") == "high" and granules % step:
         raise InputError(
@@ -279,7 +279,9 @@ def _granules_of(policy: Policy, pool: Any, granule: int, load: int | None, step
     granules = size // granule
     if policy.power_of_two and granules & (granules - 1):
         near = granule << granules.bit_length()
-        raise InputError(f"pool is {size} bytes, but {policy.name} needs a power of two of granules: the next is {near}")
+        raise InputError(
+            f"pool is {size} bytes, but {policy.name} needs a power of two of granules: the next is {near}"
+        )
     return granules
 
 
@@ -297,7 +299,9 @@ def _units_of(label: str, values: dict[str, Any], granule: int, granules: int, s
             raise InputError(f"{label}: a unit of {size} bytes is no positive multiple of {granule * step}")
     if not sizes:
         if values["unit"] > granules * granule:
-            raise InputError(f"{label}: a unit of {values['unit']} bytes is larger than the pool of {granules * granule}")
+            raise InputError(
+                f"{label}: a unit of {values['unit']} bytes is larger than the pool of {granules * granule}"
+            )
         return {"unit": values["unit"] // granule}
     if sum(sizes) > granules * granule:
         raise InputError(f"{label}: the units add up to {sum(sizes)} bytes, more than the pool of {granules * granule}")

@@ -113,9 +113,7 @@ def extents_of(sizes: NDArray[np.int64], granule: int, header: int = 0, alignmen
     return steps * (step // granule)
 
 
-def events_of(
-    trace: Trace, granule: int, header: int = 0, alignment: int = 1, timed: bool = False
-) -> Events:
+def events_of(trace: Trace, granule: int, header: int = 0, alignment: int = 1, timed: bool = False) -> Events:
     """The events of a trace in granules, as one replica.
 
     Raises

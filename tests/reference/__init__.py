@@ -1,6 +1,6 @@
 """Naive allocators, too slow to be wrong: each says in plain Python lists what section 4 of the design says in words.
 
-All sizes and addresses are granules, all options too. They import nothing of vecalloc and share nothing with its kernels.
+All sizes and addresses are granules, all options too. They import nothing of vecalloc and share nothing with it.
 
     r = REFERENCES["best-fit"](granules, grows=False, ties="lifo")
     r.alloc(extent)     start, or None          r.free(start)       of a live block

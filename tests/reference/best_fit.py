@@ -25,4 +25,4 @@ class BestFit(HoleList):
         smallest = min(size for _, size in adequate)
         if self.ties == "lifo":
             return [hole for hole in self.by_age if hole[1] == smallest][-1]
-        return [hole for hole in adequate if hole[1] == smallest][0]
+        return next(hole for hole in adequate if hole[1] == smallest)

@@ -3,7 +3,7 @@
 Invariant: `_holes` are the maximal free runs below `limit`; no two of them touch. A fit says only which of the adequate
 holes it takes (`choose`), never how a hole is carved or merged.
 
-With `grows`, the pool is empty at first and `limit` is the end of the highest live block. What lies above is not a hole;
+With `grows`, the pool is empty at first and `limit` is the end of the highest live block. What lies above is no hole;
 it is used, from its low end, when no hole fits:
 
     AAA..BB|          alloc 3 -> AAA..BBCCC|         free C, then B -> AAA|    (the run below B went with it)

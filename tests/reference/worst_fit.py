@@ -6,4 +6,4 @@ from .hole_list import HoleList
 class WorstFit(HoleList):
     def choose(self, adequate):
         largest = max(size for _, size in adequate)
-        return [hole for hole in adequate if hole[1] == largest][0]
+        return next(hole for hole in adequate if hole[1] == largest)

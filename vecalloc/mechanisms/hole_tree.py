@@ -4,7 +4,7 @@ A leaf for each word of 64 granules holds the size of the largest hole that *sta
 its 16 children, one cache line that one vector instruction compares with a request. The root is the largest hole.
 
     root                    9                       request of 4: go down along the first child >= 4
-    nodes          6                9               (from a place on: up until a later sibling is large enough, then down)
+    nodes          6                9               (from a place on: up until a later sibling is enough, then down)
     leaves     2 0 6 1          0 9 3 0
 
 Sizes are kept exactly. Rounding them to classes would make a node a fourth of the size, but then a request between two
@@ -18,7 +18,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, outline, rows
 from vecalloc.mechanisms.bitmaps import next_start
-from vecalloc.mechanisms.bits import LANE_BITS, LANES, bit, bits_above, bits_from, lowest, lanes_at_least, maximum_with
+from vecalloc.mechanisms.bits import LANE_BITS, LANES, bits_above, bits_from, lanes_at_least, lowest, maximum_with
 from vecalloc.mechanisms.holes import (
     Holes,
     coalesce,
@@ -165,9 +165,7 @@ def _set_leaf(tree, i, size):
     for level in range(tree.table[_DEPTH] - 1):
         begin = tree.table[_LEVELS + level]
         tree.sizes[begin + i] = size
-        size = maximum_with(
-            tree.sizes, begin + ((i >> LANE_BITS) << LANE_BITS), np.uint32(i & (LANES - 1)), size
-        )
+        size = maximum_with(tree.sizes, begin + ((i >> LANE_BITS) << LANE_BITS), np.uint32(i & (LANES - 1)), size)
         i >>= LANE_BITS
         if tree.sizes[tree.table[_LEVELS + level + 1] + i] == size:
             return
@@ -214,7 +212,7 @@ def scan_word(bitmaps, w, from_bit, extent):
 @outline
 def _lower_leaf(tree, bitmaps, w):
     """Word w lost its largest hole: look at what is left."""
-    start, size, others = scan_word(bitmaps, w, 0, np.int64(_SATURATED) + 2)
+    _start, _size, others = scan_word(bitmaps, w, 0, np.int64(_SATURATED) + 2)
     _set_leaf(tree, w, lane(others))
 
 

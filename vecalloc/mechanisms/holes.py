@@ -4,8 +4,8 @@
     before   . . A A A . . B            coalesce(block at 2)            . . . . . . . B
 
 Each function changes bitmaps and registers and returns what the policy needs to tell its own index. In *grow* the limit
-is the end of the highest live block, and the space above it is no hole: a block placed there moves the limit up, freeing
-the last block moves it down, over the hole that stood before it.
+is the end of the highest live block, and the space above it is no hole: a block placed there moves the limit up,
+freeing the last block moves it down, over the hole that stood before it.
 """
 
 from typing import NamedTuple

@@ -38,8 +38,8 @@ _FIRST_OCTAVE = 5
 """Sizes 0 .. 63 stand together as octave 5, which has 64 rows and chunks of 64 granules."""
 
 _LARGEST, _CHUNK, _FIRST_SIZE, _DEPTH, _LEVELS = 0, 1, 2, 3, 4
-"""Columns of the octave table: the largest indexed size (the same in all rows), log2 of the chunk, the size of the first
-row, number of levels; then, for each level, where it begins and how many words a row has there."""
+"""Columns of the octave table: the largest indexed size (the same in all rows), log2 of the chunk, the size of the
+first row, number of levels; then, for each level, where it begins and how many words a row has there."""
 
 _MOST_LEVELS = 5
 _ALWAYS_INDEXED = 511

@@ -115,9 +115,7 @@ def extend_list_heap(heap: ListHeap, replica: int, extent: int, most: int) -> Li
 def pick_list_heap(heap, r):
     """Replica r's rows, and its registers."""
     lists = heap.lists
-    picked = ListHeap(
-        pick_holes(heap.holes, r), SizeLists(pick_bitset(lists.sizes, r), lists.heads[r], lists.links[r])
-    )
+    picked = ListHeap(pick_holes(heap.holes, r), SizeLists(pick_bitset(lists.sizes, r), lists.heads[r], lists.links[r]))
     return picked, picked.holes.registers
 
 

@@ -55,10 +55,12 @@ def new_units(replicas: int, sizes: np.ndarray) -> Units:
 def add_unit(old: Units, replica: int, size: int) -> Units:
     """Return the layout with one more unit of a known size at the end of one replica's pool."""
     count = int(old.firsts[replica, -1])
-    starts, sizes = unit_table(old, replica, np.arange(count)).T
+    _starts, sizes = unit_table(old, replica, np.arange(count)).T
     new = old
     if count == old.starts.shape[1]:
-        new = old._replace(starts=np.pad(old.starts, ((0, 0), (0, count))), ranks=np.pad(old.ranks, ((0, 0), (0, count))))
+        new = old._replace(
+            starts=np.pad(old.starts, ((0, 0), (0, count))), ranks=np.pad(old.ranks, ((0, 0), (0, count)))
+        )
     _lay_out(new, replica, np.append(sizes, size))
     return new
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel
 from vecalloc.loops import replay_each
+from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
 from vecalloc.mechanisms.size_index import (
     IndexHeap,
     extend_index_heap,
@@ -19,7 +20,6 @@ from vecalloc.mechanisms.size_index import (
     pick_index_heap,
     smallest_at_least,
 )
-from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
 from vecalloc.policies.table import Rules
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel
 from vecalloc.loops import replay_each
+from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
 from vecalloc.mechanisms.size_lists import (
     ListHeap,
     extend_list_heap,
@@ -20,7 +21,6 @@ from vecalloc.mechanisms.size_lists import (
     newest_at_least,
     pick_list_heap,
 )
-from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
 from vecalloc.policies.table import Rules
 
 

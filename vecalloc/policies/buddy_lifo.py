@@ -2,9 +2,9 @@
 
 A freed, merged or split-off block goes on top of its order's stack; a split pushes the high half. A block that merges
 leaves the stack from wherever it stands, so the stacks are doubly linked lists: the links of a free block are kept by
-its start, next and previous sharing a pair of granules (two free blocks of one granule side by side would be buddies, or
-belong to different pairs). Links are int32 and hold start + 1, so that zeroed memory is empty lists: up to 2^30 granules.
-A byte at the start of each block says what it is: its order, plus FREE if it is free.
+its start, next and previous sharing a pair of granules (two free blocks of one granule side by side would be buddies,
+or belong to different pairs). Links are int32 and hold start + 1, so that zeroed memory is empty lists: up to 2^30
+granules. A byte at the start of each block says what it is: its order, plus FREE if it is free.
 
 Source: as buddy; the order of the lists is Knuth's AVAILF, a stack (TAOCP vol. 1, section 2.5).
 """

@@ -16,6 +16,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel
 from vecalloc.loops import replay_each
+from vecalloc.mechanisms.bitmaps import previous_start
 from vecalloc.mechanisms.hole_tree import (
     TreeHeap,
     extend_tree_heap,
@@ -30,7 +31,6 @@ from vecalloc.mechanisms.hole_tree import (
     scan_word,
 )
 from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
-from vecalloc.mechanisms.bitmaps import previous_start
 from vecalloc.mechanisms.registers import CURSOR, GRANTED, NONE
 from vecalloc.policies.table import Rules
 

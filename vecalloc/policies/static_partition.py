@@ -15,7 +15,16 @@ import numpy as np
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.bits import highest
-from vecalloc.mechanisms.bitset import Bitset, discard, extend_bitset, first, insert, members_of, new_bitset, pick_bitset
+from vecalloc.mechanisms.bitset import (
+    Bitset,
+    discard,
+    extend_bitset,
+    first,
+    insert,
+    members_of,
+    new_bitset,
+    pick_bitset,
+)
 from vecalloc.mechanisms.equal_units import (
     cause_in_equal_units,
     equal_unit_registers,

@@ -16,7 +16,6 @@ from vecalloc.mechanisms.hole_tree import (
     first_leaf,
     free_into_tree,
     grant_from_tree,
-    lane,
     largest_in_tree,
     new_tree_heap,
     pick_tree_heap,
