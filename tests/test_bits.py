@@ -1,19 +1,31 @@
 """The instructions and the sets that everything else is built of, against plain computations.
 
-Each primitive meets its twin: LLVM's instruction and the plain Python that stands in for it without the JIT. Without the
-JIT the primitive *is* its twin, and both meet a third computation that is neither.
+Each primitive meets its twin: LLVM's instruction and the plain Python that stands in for it without the JIT. Without
+the JIT the primitive *is* its twin, and both meet a third computation that is neither.
 """
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import njit
 
-from vecalloc.kernel import JIT, inline, kernel
+from vecalloc.kernel import JIT, inline
 from vecalloc.mechanisms import bits
 from vecalloc.mechanisms import bitset as sets
-from vecalloc.mechanisms.bitset import contains, discard, extend_bitset, first, insert, insert_all, last, members_of
-from vecalloc.mechanisms.bitset import new_bitset, next_member, pick_bitset
+from vecalloc.mechanisms.bitset import (
+    contains,
+    discard,
+    extend_bitset,
+    first,
+    insert,
+    insert_all,
+    last,
+    members_of,
+    new_bitset,
+    next_member,
+    pick_bitset,
+)
 
 pytestmark = pytest.mark.jitless
 
@@ -109,7 +121,7 @@ def test_ceil_log2(n):
 # --- bitsets ---------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@njit
 def apply(bitset, row, what, which, answers):
     """Run operations on a row of replica 0 and note what each returned."""
     picked = pick_bitset(bitset, 0)

@@ -73,22 +73,25 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Replay a recorded program against policies and pools, and print what each came to."""
-    from vecalloc.spec import make_plan, policies_of, split_list
+    from vecalloc.spec import checked_granule, make_plan, parse_policy, policies_of, split_list
 
     names, pools = policies_of(policy), split_list(pool)
     if not pools:
         raise InputError("no pool is named: write a size such as 4MiB, or a factor of the load such as 0.9x")
+    unit = checked_granule(granule)
     for name in names:
+        # Complain before anything heavy is loaded; a relative pool is checked when the load is known.
+        parse_policy(name)
         for size in pools:
-            # Complain before anything heavy is loaded; a relative pool is checked against some load here.
-            make_plan(name, size, granule, load=1 << 20)
+            if not size.endswith("x"):
+                make_plan(name, size, unit)
     from vecalloc import api
 
     recorded = api.load_trace(trace)
     cases = [(name, size) for size in pools for name in names]
 
     def run(case: tuple[str, str]) -> "Replay":
-        return api.replay(recorded, *case, granule=int(granule), on_failure=on_failure, clock=clock)
+        return api.replay(recorded, *case, granule=unit, on_failure=on_failure, clock=clock)
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         replays = list(threads.map(run, cases))

@@ -26,6 +26,7 @@ import ast
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from importlib.util import resolve_name
@@ -53,7 +54,8 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     if not JIT:
         return function
     dispatcher = njit(nogil=True)(function)
-    dispatcher._cache = _StampedCache(function)
+    if function.__module__.startswith(PACKAGE + "."):  # the stamp knows no other files: a test's kernel is not cached
+        dispatcher._cache = _StampedCache(function)
     return dispatcher
 
 
@@ -65,6 +67,8 @@ def primitive(twin: Callable[..., Any]) -> Callable[..., Any]:
 # --- the stamp -------------------------------------------------------------------------------------------------------
 
 PACKAGE = __name__.rpartition(".")[0]
+
+_STARTED = time.time()
 
 
 @cache
@@ -106,6 +110,14 @@ def stamp(module: str) -> str:
     str
         24 hexadecimal digits.
     """
+    digest = hashlib.sha256(numba.__version__.encode())
+    for name, path in _closure(module).items():
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:24]
+
+
+def _closure(module: str) -> dict[str, Path]:
+    """The module and every module of this package that it imports, transitively, with their files, by name."""
     seen: set[str] = set()
     queue = [module]
     while queue:
@@ -113,12 +125,12 @@ def stamp(module: str) -> str:
         if name not in seen:
             seen.add(name)
             queue.extend(_imports_of(name))
-    digest = hashlib.sha256(numba.__version__.encode())
-    for name in sorted(seen):
-        path = _file_of(name)
-        if path is not None:
-            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:24]
+    return {name: path for name in sorted(seen) if (path := _file_of(name)) is not None}
+
+
+def _edited_since_start(module: str) -> bool:
+    """Whether a file of the closure is younger than this process's import of it may be."""
+    return any(path.stat().st_mtime > _STARTED for path in _closure(module).values())
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
@@ -216,13 +228,16 @@ class _StampedCache(FunctionCache):
         self._py_func = py_func
         self._name = repr(py_func)
         self._ready = False
+        self._cache_path = None  # as `stats` of a kernel that has not run, or has no folder, shows it
         self.enable()
 
     def _prepare(self) -> bool:
         """Look for the folder and the stamp at the first use: importing a policy need not read the whole package."""
         if not self._ready:
             self._ready = True
-            if _writable_folder(Path(self._py_func.__code__.co_filename)) is None:
+            # Edited since: what is in memory is not what the stamp of the file would say it is.
+            edited = _edited_since_start(self._py_func.__module__)
+            if edited or _writable_folder(Path(self._py_func.__code__.co_filename)) is None:
                 self.disable()
             else:
                 self._impl = self._impl_class(self._py_func)

@@ -102,7 +102,7 @@ def overhead(a: Account) -> float:
 def internal_fragmentation(a: Account) -> float:
     """1 - requested / granted over live blocks, time average (Randell 1969: loss inside blocks)."""
     granted = a.integrals[c.I_GRANTED] * a.granule
-    return 1.0 - a.integrals[c.I_REQUESTED] / granted if granted else 0.0
+    return float(1.0 - a.integrals[c.I_REQUESTED] / granted) if granted else 0.0
 
 
 def external_fragmentation(a: Account) -> float:

@@ -60,6 +60,7 @@ class Pool:
         self._spare = list(range(63, -1, -1))
         self._requested = np.zeros(64, np.int64)
         self._time = np.zeros((1, 0))
+        self.alloc_many([])  # the ledger reads the pool after each chunk: an untouched pool is all free, not of size 0
 
     # --- one block at a time ---
 
@@ -159,12 +160,9 @@ class Pool:
         return taken
 
     def _run(self, slots: NDArray[np.int32], requested: NDArray[np.int64], extents: NDArray[np.int64]) -> None:
-        if len(slots):
-            events = Events(slots[None], requested[None], extents[None], self._time)
-            for _ in self._simulation.feed(events, keep_addresses=True):
-                pass
-        else:
-            self._simulation.ledger = self._simulation.ledger._replace(addresses=np.zeros((1, 0), np.int64))
+        events = Events(slots[None], requested[None], extents[None], self._time)
+        for _ in self._simulation.feed(events, keep_addresses=True):
+            pass
 
     # --- looking at it ---
 

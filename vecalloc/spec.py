@@ -24,6 +24,9 @@ from vecalloc.policies.table import POLICIES, Option, Policy, Rules
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{p}iB": 1024**k for k, p in enumerate("KMGT", 1)}
 _UNITS |= {f"{p}B": 1000**k for k, p in enumerate("kMGT", 1)}
+LARGEST_OPTION = 1 << 61
+"""Bytes of a header, an alignment and the like: with the largest request they still fit an int64."""
+
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -178,17 +181,19 @@ def _parse_value(text: str) -> Any:
 def _checked(name: str, option: Option, value: Any) -> Any:
     what = f"option {option.name!r} of {name}"
     if option.choices:
-        if value not in option.choices:
+        if not isinstance(value, str) or value not in option.choices:
             raise InputError(
                 f"{what} is {value!r}{did_you_mean(str(value), option.choices)}: one of {', '.join(option.choices)}"
             )
         return value
     if option.many:
-        values = list(value) if isinstance(value, (list, tuple)) or hasattr(value, "tolist") else None
-        if not values:
+        values = value.tolist() if hasattr(value, "tolist") else value
+        if not isinstance(values, (list, tuple)) or not values:
             raise InputError(f"{what} is {value!r}: write a list of sizes such as [4KiB,64KiB]")
         return tuple(parse_size(v, what) for v in values)
     size = parse_size(value, what)
+    if size > LARGEST_OPTION:
+        raise InputError(f"{what} is {size}: write at most {LARGEST_OPTION} bytes")
     if option.name == "alignment" and (size < 1 or size & (size - 1)):
         raise InputError(f"{what} is {size}: write a power of two")
     return size
@@ -245,7 +250,7 @@ def make_plan(
     if granules > most:
         raise InputError(
             f"a pool of {granules * granule:,} bytes is {granules:,} granules of {granule}, more than the {most:,} "
-            f"that {label} can address: choose a granule of at least {granule << (ceil(granules / most) - 1).bit_length()}"
+            f"that {label} can address: choose a granule of at least {granule << ((granules - 1) // most).bit_length()}"
         )
     if values.get("carve") == "high" and granules % step:
         raise InputError(
@@ -264,7 +269,7 @@ def _granules_of(policy: Policy, pool: Any, granule: int, load: int | None, step
     if isinstance(pool, str) and pool.strip().endswith("x"):
         try:
             factor = Fraction(pool.strip()[:-1])
-        except ValueError:
+        except (ValueError, ZeroDivisionError):
             raise InputError(f"pool is {pool!r}: write a size, or a factor of the load such as 0.9x") from None
         if load is None:
             raise InputError(f"pool is {pool!r}, a factor of the peak load, but there is no trace here: write a size")

@@ -1,0 +1,199 @@
+"""The command line as a person meets it: what it prints, how it complains, and with which exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vecalloc
+from vecalloc.policies.table import POLICIES
+
+ROOT = Path(__file__).parents[1]
+SQLITE = "experiments/traces/sqlite3.npz"
+
+
+def vecalloc_(*arguments, **options):
+    """Run `python -m vecalloc` in a process of its own."""
+    command = [sys.executable, "-m", "vecalloc", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
+
+
+def table(*arguments):
+    done = vecalloc_(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A trace of three allocs and two frees: 100 and 40 bytes, then 200."""
+    path = tmp_path / "small.npz"
+    np.savez_compressed(
+        path,
+        op=np.array([0, 0, 1, 0, 1], np.int8),
+        id=np.array([0, 1, 0, 2, 1], np.int32),
+        size=np.array([100, 40, 0, 200, 0], np.int64),
+    )
+    return path
+
+
+def test_one_row_for_every_policy_and_pool():
+    policies = ["first-fit", "best-fit[header=8,ties=lifo]", "buddy"]
+    lines = table("replay", SQLITE, "--policy", ",".join(policies), "--pool", "4MiB,1x")
+    assert lines[0].startswith("sqlite3.npz: 686,539 events, 343,277 allocs, at most 1,124 live")
+    assert lines[1].split()[:3] == ["policy", "pool", "failed"]
+    assert [line.split()[0] for line in lines[2:]] == policies * 2
+    assert [line.split()[1] for line in lines[2:5]] == ["4,194,304"] * 3
+    assert lines[5].split()[1] == "2,115,344"  # the peak load
+    assert lines[-1].split()[1] == "4,194,304"  # rounded up to a power of two
+    assert [line.split()[2] for line in lines[2:5]] == ["0"] * 3
+
+
+@pytest.mark.jitless
+def test_json(small):
+    done = vecalloc_("replay", small, "--policy", "first-fit,buddy", "--pool", "256", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert (told["trace"], told["events"]) == (str(small), 5)
+    first, buddy = told["rows"]
+    assert (first["policy"], first["pool"], first["allocs"], first["frees"]) == ("first-fit", 256, 3, 2)
+    # 100 -> [0, 112), 40 -> [112, 160), then 200 finds 112 + 96 free, but not in one hole
+    assert first["failures"] == {"too-large": 0, "capacity": 0, "fragmentation": 1}
+    # 100 -> [0, 128), 40 -> [128, 192), then 200 -> 256 granted, of 192 free
+    assert buddy["failures"] == {"too-large": 0, "capacity": 1, "fragmentation": 0}
+    assert first["peak_live"] == buddy["peak_live"] == 208 + 48
+
+
+@pytest.mark.jitless
+def test_granules_with_units_and_relative_pools(small):
+    """Both of these once ended in a traceback or a false alarm."""
+    rows = table("replay", small, "--policy", "first-fit", "--pool", "4KiB", "--granule", "1KiB")
+    assert rows[-1].split()[:2] == ["first-fit", "4,096"]
+    rows = table("replay", small, "--policy", "best-fit[ties=lifo]", "--pool", "2000x")
+    assert rows[-1].split()[:2] == ["best-fit[ties=lifo]", "512,000"]
+    rows = table("replay", small, "--policy", "static-partition[units=[32MiB]]", "--pool", "200000x")
+    assert rows[-1].split()[:2] == ["static-partition[units=[33554432]]", "51,200,000"]
+
+
+@pytest.mark.jitless
+def test_on_failure(small):
+    for way, failed in ("drop", "1"), ("grow", "0"), ("stop", "1"):
+        rows = table("replay", small, "--policy", "first-fit", "--pool", "256", "--on-failure", way)
+        assert rows[-1].split()[:3] == ["first-fit", "256", failed]
+
+
+@pytest.mark.jitless
+def test_policies():
+    lines = table("policies")
+    assert [line.split()[0] for line in lines[1:]] == list(POLICIES)
+    told = json.loads(vecalloc_("policies", "--json").stdout)
+    assert [p["name"] for p in told] == list(POLICIES)
+
+
+@pytest.mark.jitless
+def test_policies_with_options():
+    lines = table("policies", "-v")
+    assert lines == table("policies", "--verbose")
+    expected = [name for p in POLICIES.values() for name in (p.name, *(o.name for o in p.options))]
+    assert [line.split()[0] for line in lines[1:]] == expected
+    assert any(line.split()[:2] == ["ties", "lowest|lifo"] for line in lines)
+
+
+@pytest.mark.jitless
+def test_version():
+    assert table("--version") == [f"vecalloc {vecalloc.__version__}"]
+
+
+@pytest.mark.jitless
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--policy", "frist-fit"], ["'frist-fit' is not known", "did you mean 'first-fit'?"]),
+        (["--policy", "first-fit[tie=lifo]"], ["first-fit has no option 'tie'"]),
+        (["--policy", "best-fit[ties=lifo"], ["no closing bracket"]),
+        (["--policy", ","], ["no policy is named"]),
+        (["--pool", ","], ["no pool is named"]),
+        (["--pool", "1001"], ["1001", "multiple of the granule 16: 1008 is"]),
+        (["--pool", "4Mib"], ["'4Mib'", "did you mean 'MiB'?"]),
+        (["--pool", "0x"], ["'0x'", "positive"]),
+        (["--policy", "buddy", "--pool", "1000000", "--granule", "64"], ["power of two", "1048576"]),
+        (["--granule", "3"], ["granule is 3", "power of two"]),
+        (["--granule", "abc"], ["granule is 'abc'"]),
+        (["--on-failure", "panic"], ["'panic'", "drop, grow, stop"]),
+        (["--clock", "sun"], ["'sun'", "'event' or 'time'"]),
+        (["--clock", "time"], ["carries no times", "--clock event"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
+)  # fmt: skip
+def test_complaints_are_one_line(small, arguments, parts):
+    refused("replay", small, *arguments, says=parts)
+
+
+@pytest.mark.jitless
+def test_files_that_cannot_be_read(tmp_path):
+    missing, empty, broken, text = (tmp_path / name for name in ("missing.npz", "empty.npz", "broken.npz", "x.npz"))
+    empty.write_bytes(b"")
+    broken.write_bytes((ROOT / SQLITE).read_bytes()[:5000])
+    text.write_text("malloc(16)\n")
+    for path, part in (missing, "no such file"), (empty, "empty"), (broken, "damaged"), (text, "no .npz"):
+        refused("replay", path, says=[str(path), part])
+
+
+def refused(*arguments, says):
+    done = vecalloc_(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("vecalloc: ")
+    for part in says:
+        assert part in line
+
+
+@pytest.mark.jitless
+@pytest.mark.parametrize("arguments", [["bogus"], ["replay"], ["replay", "x.npz", "--bogus"]])
+def test_usage_errors(arguments):
+    done = vecalloc_(*arguments)
+    assert done.returncode == 2
+    assert "Usage:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.jitless
+@pytest.mark.parametrize("arguments", [["policies", "-v"], ["--help"], ["--version"]])
+def test_a_closed_pipe_ends_it_quietly(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "vecalloc", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert done.stderr == ""
+
+
+@pytest.mark.jitless
+def test_head_has_seen_enough():
+    command = f"{sys.executable} -m vecalloc policies -v | head -1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.jitless
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["replay", "--help"], ["policies", "-v"], ["replay", "x.npz", "--policy", "frist-fit"]]
+)
+def test_help_and_complaints_do_not_wait_for_numba(arguments):
+    program = f"""
+import sys
+sys.argv = ["vecalloc", *{arguments!r}]
+from vecalloc.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+sys.exit(bool({{"numba", "scipy", "pyarrow"}} & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60).returncode == 0

@@ -1,0 +1,431 @@
+"""Pool in the hand: small heaps whose every address can be worked out on paper."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vecalloc import InputError, InvalidFree, Pool
+from vecalloc.kernel import JIT
+from vecalloc.metrics import METRICS
+from vecalloc.policies.table import POLICIES
+
+pytestmark = [
+    pytest.mark.jitless,
+    # Without the JIT, 64-bit words are numpy scalars, which say so when they wrap.
+    pytest.mark.filterwarnings("ignore:overflow encountered in scalar:RuntimeWarning"),
+]
+
+ROOT = Path(__file__).parents[1]
+
+
+def pool(size=160, policy="first-fit", granule=1, **options):
+    """A pool that counts single bytes."""
+    return Pool(size, policy, granule, **options)
+
+
+def with_holes(policy, *sizes, **options):
+    """A full pool in which every second block, first of all the first, was freed: holes of sizes[0], sizes[2], ..."""
+    heap = pool(sum(sizes), policy, **options)
+    at = heap.alloc_many(sizes)
+    heap.free_many(at[::2])
+    return heap
+
+
+# --- where each policy puts a block ---
+
+HOLES = (30, 1, 10, 1, 40, 1, 10)  # holes at 0 (30), 31 (10), 42 (40), 83 (10)
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "addresses"),
+    [
+        ("first-fit", [10, 30, 10, 11], [0, 42, 10, None]),
+        ("best-fit", [10, 30, 10, 11], [31, 0, 83, 42]),
+        ("best-fit[ties=lifo]", [10, 10, 10, 11], [83, 31, 0, 10]),
+        ("worst-fit", [10, 10, 11, 20], [42, 0, 52, 10]),
+        ("next-fit", [5, 10, 31, 30, 5], [0, 5, 42, None, 73]),  # the cursor starts at the end of the pool
+        ("first-fit[carve=high]", [10, 30, 10], [0, 21, 11]),  # holes at 0 (10), 11 (40), 52 (10), 63 (30)
+        ("best-fit[carve=high]", [9, 30], [1, 63]),
+        ("worst-fit[carve=high]", [10, 10], [41, 31]),
+        ("first-fit[min_split=5]", [26, 1], [0, 31]),  # a rest of 4 goes with the block
+    ],
+)
+def test_addresses(policy, asked, addresses):
+    heap = with_holes(policy, *HOLES)
+    assert [heap.alloc(n) for n in asked] == addresses
+
+
+def test_buddies():
+    heap = pool(16, "buddy")
+    assert [heap.alloc(n) for n in (3, 1, 5, 2, 2, 1)] == [0, 4, 8, 6, None, 5]
+    heap.free(0)
+    assert heap.holes().tolist() == [[0, 4]]  # its buddy [4, 8) is taken
+    for address in (4, 5, 6):
+        heap.free(address)
+    assert heap.holes().tolist() == [[0, 8]]
+    heap.free(8)
+    assert heap.holes().tolist() == [[0, 16]]
+
+
+def test_buddies_last_freed_first():
+    heaps = pool(8, "buddy"), pool(8, "buddy[order=lifo]")
+    for heap in heaps:
+        heap.alloc_many([1] * 8)
+        heap.free_many([2, 4])
+    assert [heap.alloc(1) for heap in heaps] == [2, 4]
+
+
+def test_equal_units():
+    heap = pool(43, "static-partition", unit=10)  # four units, and 3 bytes that nobody can have
+    assert [heap.alloc(n) for n in (1, 10, 11, 7, 9, 1)] == [0, 10, None, 20, 30, None]
+    assert heap.stats()["failures"] == {"too-large": 1, "capacity": 1, "fragmentation": 0}
+    heap.free_many([10, 0])
+    assert heap.holes().tolist() == [[0, 10], [10, 10]]  # free units, not runs of them
+    assert heap.alloc(2) == 0
+    lifo = pool(40, "static-partition", unit=10, order="lifo")
+    lifo.alloc_many([1] * 4)
+    lifo.free_many([0, 20])
+    assert [lifo.alloc(1), lifo.alloc(1)] == [20, 0]
+
+
+def test_unequal_units():
+    heap = pool(40, "static-partition", units=[10, 20, 5, 5])
+    assert [heap.alloc(n) for n in (4, 4, 4, 4, 4)] == [30, 35, 0, 10, None]
+    assert heap.blocks().tolist() == [[0, 4, 10], [10, 4, 20], [30, 4, 5], [35, 4, 5]]
+
+
+# --- sizes ---
+
+
+def test_a_granule_at_least():
+    heap = Pool(64)
+    assert [heap.alloc(n) for n in (0, 1, 16, 17)] == [0, 16, 32, None]
+    assert heap.blocks().tolist() == [[0, 0, 16], [16, 1, 16], [32, 16, 16]]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_pool_of_one_granule(policy):
+    heap = Pool(16, policy)
+    assert heap.alloc(17) is None
+    assert heap.alloc(0) == 0
+    assert heap.alloc(1) is None
+    assert heap.holes().shape == (0, 2)
+    assert heap.blocks().tolist() == [[0, 0, 16]]
+    heap.free(0)
+    assert heap.blocks().shape == (0, 3)
+    assert heap.holes().tolist() == [[0, 16]]
+    assert heap.alloc(16) == 0
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.uint64])
+def test_sizes_of_numpy(kind):
+    heap = Pool(1024)
+    assert heap.alloc(kind(100)) == 0
+    address = heap.alloc(kind(1))
+    assert address == 112 and type(address) is int
+    assert heap.alloc_many(np.array([16, 17], kind)).tolist() == [128, 144]
+    heap.free(kind(112))
+    heap.free_many(np.array([0, 128], np.int64))
+    assert heap.blocks().tolist() == [[144, 17, 32]]
+
+
+def test_header():
+    heap = Pool(128, "first-fit[header=8]")
+    assert [heap.alloc(n) for n in (8, 9, 0)] == [0, 16, 48]
+    assert heap.blocks().tolist() == [[0, 8, 16], [16, 9, 32], [48, 0, 16]]
+
+
+def test_alignment():
+    heap = Pool(256, "first-fit", alignment=64)
+    assert [heap.alloc(n) for n in (1, 65, 1, 1)] == [0, 64, 192, None]
+    assert heap.blocks()[:, 2].tolist() == [64, 128, 64]
+    assert Pool(256, "first-fit[alignment=8]").alloc_many([1, 1]).tolist() == [0, 16]  # the granule is coarser
+
+
+def test_min_split():
+    heap = pool(20, "first-fit", min_split=4)
+    assert heap.alloc(17) == 0
+    assert heap.blocks().tolist() == [[0, 17, 20]]
+    assert heap.holes().shape == (0, 2)
+    heap.free(0)
+    assert heap.alloc(16) == 0
+    assert heap.holes().tolist() == [[16, 4]]
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, 16.0, "16", None, True, 1 << 62])
+def test_sizes_that_are_none(size):
+    heap = pool()
+    with pytest.raises(InputError, match="size"):
+        heap.alloc(size)
+    assert heap.stats()["allocs"] == 0
+    assert heap.alloc(1 << 61) is None  # the largest that can be asked for
+
+
+# --- frees that are none ---
+
+
+def test_a_block_is_freed_once():
+    heap = Pool(1024)
+    address = heap.alloc(100)
+    heap.free(address)
+    with pytest.raises(InvalidFree, match="no live block has the address 0: it was freed before"):
+        heap.free(address)
+
+
+def test_an_address_inside_a_block():
+    heap = Pool(1024)
+    heap.alloc_many([100, 100])
+    for address, start in (1, 0), (111, 0), (128, 112), (223, 112):
+        with pytest.raises(InvalidFree, match=f"{address} lies inside the block at {start}"):
+            heap.free(address)
+    assert len(heap.blocks()) == 2
+
+
+@pytest.mark.parametrize("address", [224, -1, 1024, 1 << 40, -(1 << 63)])
+def test_strangers(address):
+    heap = Pool(1024)
+    heap.alloc_many([100, 100])
+    with pytest.raises(InvalidFree, match=f"no live block has the address {address}"):
+        heap.free(address)
+    assert isinstance(InvalidFree(), ValueError)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        ([0, 32, 0], "address 0 is freed twice in one call"),
+        ([0, 5], "lies inside the block at 0"),
+        ([0, 16, 500], "no live block"),
+        ([-1, 0], "no live block"),
+    ],
+)
+def test_nothing_is_freed_if_one_address_is_invalid(addresses, said):
+    heap = Pool(1024)
+    heap.alloc_many([16] * 4)
+    before = heap.blocks().tolist(), heap.holes().tolist(), heap.stats()
+    with pytest.raises(InvalidFree, match=said):
+        heap.free_many(addresses)
+    assert (heap.blocks().tolist(), heap.holes().tolist(), heap.stats()) == before
+    heap.free_many([0, 16, 32, 48])
+    assert heap.holes().tolist() == [[0, 1024]]
+
+
+# --- many at once ---
+
+
+def test_many():
+    heap = Pool(64)
+    addresses = heap.alloc_many([16, 100, 17, 16, 1])
+    assert addresses.dtype == np.int64
+    assert addresses.tolist() == [0, -1, 16, 48, -1]
+    heap.free_many(addresses[addresses >= 0][::-1])
+    assert heap.holes().tolist() == [[0, 64]]
+
+
+def test_more_blocks_than_there_were_slots():
+    heap = Pool(1 << 16)
+    addresses = heap.alloc_many(np.full(1000, 16))
+    assert addresses.tolist() == list(range(0, 16000, 16))
+    heap.free_many(addresses[::2])
+    assert heap.alloc_many([16] * 500).tolist() == addresses[::2].tolist()
+    assert len(heap.blocks()) == 1000
+
+
+def test_none_at_all():
+    heap = Pool(64)
+    for nothing in ([], np.zeros(0), np.zeros(0, np.int32)):
+        addresses = heap.alloc_many(nothing)
+        assert (addresses.dtype, addresses.shape) == (np.int64, (0,))
+        assert heap.free_many(nothing) is None
+    assert heap.stats()["allocs"] == 0
+
+
+@pytest.mark.parametrize("array", [[1.0, 2.0], np.array([16.0]), [True], ["16"], [None], [[16, 16]], [1 << 70]])
+def test_arrays_of_something_else(array):
+    heap = Pool(64)
+    heap.alloc(16)
+    with pytest.raises(InputError, match="sizes must be whole numbers in one dimension"):
+        heap.alloc_many(array)
+    with pytest.raises(InputError, match="addresses must be whole numbers in one dimension"):
+        heap.free_many(array)
+    assert heap.blocks().tolist() == [[0, 16, 16]]
+
+
+def test_negative_sizes_are_named():
+    heap = Pool(64)
+    with pytest.raises(InputError, match=r"sizes\[2\] is -3"):
+        heap.alloc_many([16, 16, -3, -4])
+    with pytest.raises(InputError, match=r"sizes\[1\] is 4611686018427387904"):
+        heap.alloc_many([16, 1 << 62])
+    assert heap.blocks().shape == (0, 3)
+
+
+# --- looking at it ---
+
+
+def test_tables():
+    heap = with_holes("first-fit", 30, 1, 10, 1, 40)
+    for table in (heap.holes(), heap.blocks()):
+        assert table.dtype == np.int64
+    assert heap.holes().tolist() == [[0, 30], [31, 10], [42, 40]]
+    assert heap.blocks().tolist() == [[30, 1, 1], [41, 1, 1]]
+    heap.free(30)
+    assert heap.holes().tolist() == [[0, 41], [42, 40]]  # holes are maximal
+    buddies = Pool(256, "buddy")
+    buddies.alloc_many([40, 1])
+    assert buddies.blocks().tolist() == [[0, 40, 64], [64, 1, 16]]
+    assert buddies.holes().tolist() == [[80, 16], [96, 32], [128, 128]]
+
+
+def test_one_line_map():
+    heap = Pool(160)
+    assert repr(heap) == "Pool(160, 'first-fit', granule=16)  |..........|"
+    heap.alloc_many([40, 16])
+    heap.free(0)
+    assert repr(heap) == "Pool(160, 'first-fit', granule=16)  |...#......|"
+    large = Pool(2048, "best-fit[ties=lifo]", on_failure="drop")
+    large.alloc_many([1024, 16])
+    assert repr(large) == f"Pool(2048, 'best-fit[ties=lifo]', granule=16)  |{'#' * 32}+{'.' * 31}|"
+    assert repr(Pool(16)) == "Pool(16, 'first-fit', granule=16)  |.|"
+
+
+def test_stats():
+    """Five events; after each of them:
+
+                      requested  granted  free  largest  holes  blocks  high water
+    alloc 40 -> 0            40       48   112      112      1       1          48
+    alloc 16 -> 48           56       64    96       96      1       2          64
+    free 0                   16       16   144       96      2       1          64
+    alloc 1000, too large    16       16   144       96      2       1          64
+    alloc 100, in pieces     16       16   144       96      2       1          64
+    sum                     144      160   640      496      8       6         304
+    """
+    heap = Pool(160)
+    heap.alloc_many([40, 16])
+    heap.free(0)
+    assert heap.alloc(1000) is None
+    assert heap.alloc(100) is None
+    stats = heap.stats()
+    assert list(stats) == [*METRICS, "failures"]
+    assert stats.pop("failures") == {"too-large": 1, "capacity": 0, "fragmentation": 1}
+    assert all(type(value) in (int, float) for value in stats.values())
+    assert stats == pytest.approx({
+        "allocs": 4, "frees": 1, "ignored_frees": 0, "failure_ratio": 2 / 4,
+        "peak_live": 16 + 1008 + 112, "peak_placed": 64, "high_water_mark": 64, "overhead": 64 / 1136,
+        "internal_fragmentation": 1 - 144 / 160, "external_fragmentation": 1 - 496 / 640,
+        "external_fragmentation_events": 3 * (1 - 96 / 144) / 5, "utilisation": 144 / (5 * 160),
+        "holes": 8 / 5, "blocks": 6 / 5, "holes_per_block": 8 / 6,
+        "johnstone_wilson_1": 304 / 144 - 1, "johnstone_wilson_2": 64 / 56 - 1,
+        "johnstone_wilson_3": 64 / 56 - 1, "johnstone_wilson_4": 64 / 56 - 1,
+        "live_requested": 16, "granted_now": 16, "free_now": 144, "largest_now": 96, "holes_now": 2, "blocks_now": 1,
+    })  # fmt: skip
+
+
+def test_capacity_and_fragmentation():
+    heap = with_holes("first-fit", 30, 1, 10, 1, 40)
+    for size in (41, 80, 81, 82, 83):
+        assert heap.alloc(size) is None
+    assert heap.stats()["failures"] == {"too-large": 1, "capacity": 2, "fragmentation": 2}
+
+
+def test_stats_of_an_untouched_pool():
+    stats = Pool(160).stats()
+    assert stats["allocs"] == stats["utilisation"] == stats["overhead"] == 0
+    assert stats["free_now"] == stats["largest_now"] == 160
+    assert stats["holes_now"] == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "size"), [("first-fit", 0), ("best-fit[ties=lifo]", 0), ("buddy", 64), ("static-partition[unit=16]", 64)]
+)
+def test_size_of_an_untouched_pool_that_grows(policy, size):
+    heap = Pool(64, policy, on_failure="grow")
+    assert heap.size == size
+    assert len(repr(heap).split("|")[1]) == max(1, size // 16)
+
+
+# --- a pool that grows ---
+
+
+@pytest.mark.parametrize("policy", ["first-fit", "best-fit", "best-fit[ties=lifo]", "worst-fit", "next-fit"])
+def test_growing_at_the_top(policy):
+    heap = Pool(64, policy, on_failure="grow")
+    assert heap.alloc_many([40, 16, 2000]).tolist() == [0, 48, 64]
+    assert heap.size == 2064
+    heap.free(0)
+    assert heap.holes().tolist() == [[0, 48]]
+    assert heap.alloc(49) == 2064  # no hole fits
+    assert heap.alloc(48) == 0  # a hole does
+    assert heap.blocks().tolist() == [[0, 48, 48], [48, 16, 16], [64, 2000, 2000], [2064, 49, 64]]
+    heap.free_many([2064, 64])
+    assert heap.size == 64  # what lies above the highest live block is no hole
+    assert heap.holes().shape == (0, 2)
+    assert repr(heap).startswith(f"Pool(64, {policy!r}, granule=16, on_failure='grow')  |####|")
+    assert sum(heap.stats()["failures"].values()) == 0
+
+
+def test_growing_buddies_double():
+    heap = Pool(64, "buddy", on_failure="grow")
+    assert heap.alloc_many([40, 1, 100]).tolist() == [0, 64, 128]
+    assert heap.size == 256
+    assert heap.holes().tolist() == [[80, 16], [96, 32]]
+
+
+def test_growing_partitions_add_a_unit():
+    heap = Pool(64, "static-partition", unit=32, on_failure="grow")
+    assert heap.alloc_many([1, 32, 16, 33]).tolist() == [0, 32, 64, -1]
+    assert heap.size == 96
+    assert heap.stats()["failures"]["too-large"] == 1
+
+
+def test_other_ways_are_refused():
+    for way in ("stop", "wait", "", None):
+        with pytest.raises(InputError, match="a Pool can 'drop' or 'grow'"):
+            Pool(64, on_failure=way)
+
+
+def test_options_that_cannot_be_used():
+    with pytest.raises(InputError, match="did you mean 'min_split'"):
+        Pool(64, "first-fit", min_spilt=8)
+    with pytest.raises(InputError, match="given twice"):
+        Pool(64, "first-fit[header=8]", header=8)
+    with pytest.raises(InputError, match="write at most"):
+        Pool(64, "first-fit", header=1 << 63)
+
+
+# --- the largest pools ---
+
+LARGE = """
+import resource, sys, time
+from vecalloc import Pool
+policy, size = sys.argv[1], int(sys.argv[2])
+small = Pool(64, policy, 1); small.free(small.alloc(1))  # compiled by now
+start = time.perf_counter()
+heap = Pool(size, policy, 1)
+made = time.perf_counter() - start
+addresses = [heap.alloc(size // 64), heap.alloc(3)]
+heap.free_many(addresses)
+again = heap.alloc(size // 64)
+worked = time.perf_counter() - start - made
+print(made, worked, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, again, *addresses)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not JIT, reason="minutes of plain Python")
+@pytest.mark.parametrize(
+    ("policy", "granules"),
+    [(name, 1 << 32) for name in POLICIES] + [("best-fit[ties=lifo]", 1 << 30), ("buddy[order=lifo]", 1 << 30)],
+)
+def test_the_largest_pools_cost_little(policy, granules):
+    command = [sys.executable, "-c", LARGE, policy, str(granules)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    made, worked, mebibytes, again, first, _ = map(float, done.stdout.split())
+    assert (again, first) == (0, 0)
+    assert worked < 0.1  # seconds
+    assert made < 5
+    assert mebibytes < 1536
