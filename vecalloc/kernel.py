@@ -43,8 +43,8 @@ from numba.misc.appdirs import AppDirs
 
 JIT = not config.DISABLE_JIT
 
-inline = njit(_nrt=False, forceinline=True)
-outline = njit(_nrt=False)
+inline = njit(_nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+outline = njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 rows = njit
 loop = njit(inline="always")
 

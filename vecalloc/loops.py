@@ -17,7 +17,7 @@ What a policy supplies, each inlined:
 
 import numpy as np
 
-from vecalloc.kernel import inline, loop
+from vecalloc.kernel import loop, outline
 from vecalloc.ledger import (
     ALLOCS,
     BLOCKS,
@@ -237,7 +237,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         cursor[POSITION], cursor[NEXT_ALLOC], cursor[REASON] = i, n, reason
 
 
-@inline
+@outline
 def _note_geometry(
     geometry, address, end, new_holes, limit_moved, bin_width, counts, ends, histogram, passed_up, half_used, step
 ):
@@ -271,7 +271,7 @@ def _note_geometry(
             counts[NEIGHBOURS + neighbours] += 1
 
 
-@inline
+@outline
 def _integrate_geometry(geometry, lasts, limit, blocks, counts, integrals, ends, half_used, half_used_integral):
     """Add to the integrals how long the present geometry lasts."""
     top = last(ends, 0) if blocks > 0 else np.int64(0)
