@@ -193,6 +193,15 @@ def test_strangers(address):
     assert isinstance(InvalidFree(), ValueError)
 
 
+@pytest.mark.parametrize("address", [None, 1.5, "0", 2**70, -16])
+def test_what_is_no_address_cannot_be_freed(address):
+    pool = Pool(64)
+    pool.alloc(16)
+    with pytest.raises(InvalidFree, match="no live block has"):
+        pool.free(address)
+    assert len(pool.blocks()) == 1
+
+
 @pytest.mark.parametrize(
     ("addresses", "said"),
     [

@@ -299,7 +299,6 @@ def test_coalescing(policy, left, right):
     assert told.pool.alloc(whole) == told.pool.size - len(after.lstrip(".")) - whole
 
 
-@pytest.mark.xfail(strict=True, reason="the present state enters the ledger only with the first event")
 @pytest.mark.parametrize("policy", ["first-fit", "best-fit[ties=lifo]", "buddy", "static-partition[unit=64]"])
 def test_stats_of_a_fresh_pool(policy):
     """Before any event all is free."""
@@ -307,7 +306,6 @@ def test_stats_of_a_fresh_pool(policy):
     assert (stats["holes_now"], stats["free_now"], stats["largest_now"]) == (1, 64, 64)
 
 
-@pytest.mark.xfail(strict=True, reason="the present state enters the ledger only with the first event")
 @pytest.mark.parametrize("policy", ["buddy", "static-partition[unit=8]"])
 def test_size_of_a_fresh_pool_that_grows(policy):
     """Buddy and static partitions report the (grown) pool, and that is there before any event."""

@@ -106,15 +106,18 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         if cursor[REASON] == HALTED:
             continue
         pool, registers = pick(pools, r)
-        slots, sizes, extents, times = events.slot[r], events.requested[r], events.extent[r], events.time[r]
-        counts, integrals, places, addresses = (
-            ledger.counts[r],
-            ledger.integrals[r],
-            ledger.places[r],
-            ledger.addresses[r],
-        )
+        slots = events.slot[r]
+        sizes = events.requested[r]
+        extents = events.extent[r]
+        times = events.time[r]
+        counts = ledger.counts[r]
+        integrals = ledger.integrals[r]
+        places = ledger.places[r]
+        addresses = ledger.addresses[r]
         ends = Bitset(ledger.ends[r], ledger.ends_table)
-        histogram, passed_up, half_used = ledger.histogram[r], ledger.passed_up[r], ledger.half_used[r]
+        histogram = ledger.histogram[r]
+        passed_up = ledger.passed_up[r]
+        half_used = ledger.half_used[r]
         half_used_integral = ledger.half_used_integral[r]
 
         metered = cursor[METERED] != 0
@@ -126,13 +129,26 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         stop = cursor[STOP]
 
         # Running values live in registers of the machine while the stretch lasts.
-        blocks, requested, live, demand = counts[BLOCKS], counts[REQUESTED], counts[LIVE], counts[DEMAND]
-        load, peak_live, peak_requested = counts[LOAD], counts[PEAK_LIVE], counts[PEAK_REQUESTED]
-        high, high_at_peak, requested_at_high = counts[HIGH_WATER], counts[HIGH_AT_PEAK], counts[REQUESTED_AT_HIGH]
-        duration, external = integrals[DURATION], integrals[EXTERNAL_SUM]
-        sum_requested, sum_live, sum_granted = integrals[I_REQUESTED], integrals[I_LIVE], integrals[I_GRANTED]
-        sum_limit, sum_largest, sum_holes = integrals[I_LIMIT], integrals[I_LARGEST], integrals[I_HOLES]
-        sum_blocks, sum_high = integrals[I_BLOCKS], integrals[I_HIGH_WATER]
+        blocks = counts[BLOCKS]
+        requested = counts[REQUESTED]
+        live = counts[LIVE]
+        demand = counts[DEMAND]
+        load = counts[LOAD]
+        peak_live = counts[PEAK_LIVE]
+        peak_requested = counts[PEAK_REQUESTED]
+        high = counts[HIGH_WATER]
+        high_at_peak = counts[HIGH_AT_PEAK]
+        requested_at_high = counts[REQUESTED_AT_HIGH]
+        duration = integrals[DURATION]
+        external = integrals[EXTERNAL_SUM]
+        sum_requested = integrals[I_REQUESTED]
+        sum_live = integrals[I_LIVE]
+        sum_granted = integrals[I_GRANTED]
+        sum_limit = integrals[I_LIMIT]
+        sum_largest = integrals[I_LARGEST]
+        sum_holes = integrals[I_HOLES]
+        sum_blocks = integrals[I_BLOCKS]
+        sum_high = integrals[I_HIGH_WATER]
 
         while i < stop:
             extent = extents[i]
@@ -225,16 +241,33 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
 
         counts[ALLOCS] += n - cursor[NEXT_ALLOC]
         counts[FREES] += (i - cursor[POSITION]) - (n - cursor[NEXT_ALLOC])
-        counts[BLOCKS], counts[REQUESTED], counts[LIVE], counts[DEMAND] = blocks, requested, live, demand
-        counts[LOAD], counts[PEAK_LIVE], counts[PEAK_REQUESTED] = load, peak_live, peak_requested
-        counts[HIGH_WATER], counts[HIGH_AT_PEAK], counts[REQUESTED_AT_HIGH] = high, high_at_peak, requested_at_high
-        counts[NOW_GRANTED], counts[NOW_HOLES] = registers[GRANTED], registers[HOLES]
-        counts[NOW_LIMIT], counts[NOW_LARGEST] = registers[LIMIT], largest(pool)
-        integrals[DURATION], integrals[EXTERNAL_SUM] = duration, external
-        integrals[I_REQUESTED], integrals[I_LIVE], integrals[I_GRANTED] = sum_requested, sum_live, sum_granted
-        integrals[I_LIMIT], integrals[I_LARGEST], integrals[I_HOLES] = sum_limit, sum_largest, sum_holes
-        integrals[I_BLOCKS], integrals[I_HIGH_WATER] = sum_blocks, sum_high
-        cursor[POSITION], cursor[NEXT_ALLOC], cursor[REASON] = i, n, reason
+        counts[BLOCKS] = blocks
+        counts[REQUESTED] = requested
+        counts[LIVE] = live
+        counts[DEMAND] = demand
+        counts[LOAD] = load
+        counts[PEAK_LIVE] = peak_live
+        counts[PEAK_REQUESTED] = peak_requested
+        counts[HIGH_WATER] = high
+        counts[HIGH_AT_PEAK] = high_at_peak
+        counts[REQUESTED_AT_HIGH] = requested_at_high
+        counts[NOW_GRANTED] = registers[GRANTED]
+        counts[NOW_HOLES] = registers[HOLES]
+        counts[NOW_LIMIT] = registers[LIMIT]
+        counts[NOW_LARGEST] = largest(pool)
+        integrals[DURATION] = duration
+        integrals[EXTERNAL_SUM] = external
+        integrals[I_REQUESTED] = sum_requested
+        integrals[I_LIVE] = sum_live
+        integrals[I_GRANTED] = sum_granted
+        integrals[I_LIMIT] = sum_limit
+        integrals[I_LARGEST] = sum_largest
+        integrals[I_HOLES] = sum_holes
+        integrals[I_BLOCKS] = sum_blocks
+        integrals[I_HIGH_WATER] = sum_high
+        cursor[POSITION] = i
+        cursor[NEXT_ALLOC] = n
+        cursor[REASON] = reason
 
 
 @outline

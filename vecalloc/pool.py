@@ -7,6 +7,7 @@
 Pool(160, 'first-fit', granule=16)  |#######...|
 """
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,13 @@ class Pool:
         InvalidFree
             If no live block has this address.
         """
-        self.free_many([address])
+        try:
+            known = index(address) in self._slot_at
+        except TypeError:
+            raise InvalidFree(f"{address!r} is not an address: no live block has it") from None
+        if not known:
+            raise InvalidFree(self._why_invalid(index(address), []))
+        self.free_many([index(address)])
 
     # --- many at once ---
 

@@ -2,7 +2,7 @@
 
 `unit=8` cuts as many equal units as the pool holds (default: a 64th of the pool, at least a granule); `units=[4, 4]`
 lays these side by side from 0, whatever `granules` says. A request takes the smallest free unit that is large enough;
-of equals the lowest address, or (lifo) the last freed; never-used units lie on that stack with the lowest address on top.
+of equals the lowest address, or (lifo) the last freed; never-used units lie on that stack, the lowest address on top.
 With `grows`, when no free unit is large enough, one is added at the end and used at once.
 """
 

@@ -21,75 +21,92 @@ LANE_BITS = 4
 _UNSIGNED = (1 << 64) - 1
 
 
-def _trailing_zeros_twin(word):
+def _word_primitive(twin):
+    """Pair a function of one int64 that emits LLVM with its plain-Python twin."""
+
+    def pair(emit):
+        @primitive(twin)
+        def typing(typing_context, word):
+            return types.int64(types.int64), lambda context, builder, signature, args: emit(builder, args[0])
+
+        return typing
+
+    return pair
+
+
+def _constant(value):
+    return ir.Constant(ir.IntType(64), value)
+
+
+def _shift(builder, word, i):
+    return builder.shl(_constant(word), builder.and_(i, _constant(63)))
+
+
+def _lowest_twin(word):
     w = int(word) & _UNSIGNED
     return np.int64((w & -w).bit_length() - 1)
 
 
-@primitive(_trailing_zeros_twin)
-def trailing_zeros(typing, word):
+@_word_primitive(_lowest_twin)
+def lowest(builder, word):
     """Index of the lowest set bit of a non-zero word."""
-
-    def emit(context, builder, signature, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), emit
+    return builder.cttz(word, ir.Constant(ir.IntType(1), 1))
 
 
-def _leading_zeros_twin(word):
-    return np.int64(64 - (int(word) & _UNSIGNED).bit_length())
+def _highest_twin(word):
+    return np.int64((int(word) & _UNSIGNED).bit_length() - 1)
 
 
-@primitive(_leading_zeros_twin)
-def leading_zeros(typing, word):
-    """Number of zero bits above the highest set bit of a non-zero word."""
-
-    def emit(context, builder, signature, args):
-        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), emit
-
-
-@inline
-def lowest(word):
-    """Index of the lowest set bit of a non-zero word."""
-    return trailing_zeros(word)
-
-
-@inline
-def highest(word):
+@_word_primitive(_highest_twin)
+def highest(builder, word):
     """Index of the highest set bit of a non-zero word: floor(log2) for positive numbers."""
-    return 63 - leading_zeros(word)
+    return builder.sub(_constant(63), builder.ctlz(word, ir.Constant(ir.IntType(1), 1)))
 
 
-@inline
-def bit(i):
+def _bit_twin(i):
+    return np.int64(1) << np.int64(i & 63)
+
+
+@_word_primitive(_bit_twin)
+def bit(builder, i):
     """The word whose only bit is `i & 63`."""
-    return np.int64(1) << (i & 63)
+    return _shift(builder, 1, i)
 
 
-@inline
-def bits_from(i):
+def _bits_from_twin(i):
+    return np.int64(-1) << np.int64(i & 63)
+
+
+@_word_primitive(_bits_from_twin)
+def bits_from(builder, i):
     """The bits of a word at or above `i & 63`."""
-    return np.int64(-1) << (i & 63)
+    return _shift(builder, -1, i)
 
 
-@inline
-def bits_above(i):
+def _bits_above_twin(i):
+    return np.int64(-2) << np.int64(i & 63)
+
+
+@_word_primitive(_bits_above_twin)
+def bits_above(builder, i):
     """The bits of a word strictly above `i & 63`; none for 63."""
-    return np.int64(-2) << (i & 63)
+    return _shift(builder, -2, i)
 
 
-@inline
-def bits_up_to(i):
+def _bits_up_to_twin(i):
+    return ~_bits_above_twin(i)
+
+
+@_word_primitive(_bits_up_to_twin)
+def bits_up_to(builder, i):
     """The bits of a word at or below `i & 63`."""
-    return (np.int64(2) << (i & 63)) - 1
+    return builder.not_(_shift(builder, -2, i))
 
 
 @inline
 def ceil_log2(n):
     """The smallest k with 2**k >= n, for n >= 1."""
-    return 64 - leading_zeros(n - 1) if n > 1 else np.int64(0)
+    return highest(n - 1) + 1 if n > 1 else np.int64(0)
 
 
 # --- vectors: one node of a hole tree at a time ----------------------------------------------------------------------

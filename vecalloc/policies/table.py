@@ -78,7 +78,7 @@ class Policy:
 
 
 HEADER = Option("header", 0, "bytes added to every request, at the low end of its block")
-ALIGNMENT = Option("alignment", 1, "a power of two: extents are rounded up to a multiple of it, so that addresses are")
+ALIGNMENT = Option("alignment", 1, "bytes, a power of two: extents, and so addresses, are multiples of it")
 MIN_SPLIT = Option("min_split", 1, "bytes: a remainder smaller than this is granted with the block")
 CARVE = Option("carve", "low", "the end of the hole that the block is taken from", ("low", "high"))
 TIES = Option("ties", "lowest", "among equal holes, the lowest address or the one made last", ("lowest", "lifo"))
