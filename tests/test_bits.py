@@ -246,4 +246,4 @@ def test_extended_bitset_holds_the_same(drawn, more, extra_rows):
 def test_levels():
     """A row of n members has as many levels as it takes to come down to one word."""
     for members, levels in [(1, 1), (64, 1), (65, 2), (4096, 2), (4097, 3), (1 << 18, 3), ((1 << 18) + 1, 4)]:
-        assert new_bitset(1, members).table[0, sets._DEPTH] == levels
+        assert new_bitset(1, members).table[sets._DEPTH] == levels

@@ -45,7 +45,8 @@ def test_every_variant_is_looked_at():
 def test_operations_count_no_references(file):
     policy = import_module(f"vecalloc.policies.{file}")
     state = policy.new(1, 1024, False, Rules(unit=16, units=(16, 32, 64)))
-    pool = numba.typeof(policy.pick(state, 0)[0])
+    policy.pick.compile((numba.typeof(state), types.int64))
+    pool = policy.pick.nopython_signatures[0].return_type[0]
     assert nrt_calls(policy.alloc, pool, types.int64) == []
     assert nrt_calls(policy.free, pool, types.int64) == []
     assert nrt_calls(policy.largest, pool) == []

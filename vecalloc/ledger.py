@@ -104,7 +104,7 @@ def new_ledger(replicas: int, slots: int) -> Ledger:
         places=np.full((replicas, slots), -1, np.int64),
         addresses=np.zeros((replicas, 0), np.int64),
         ends=np.zeros((replicas, 0), np.int64),
-        ends_table=np.zeros((1, 7), np.int64),
+        ends_table=np.zeros(7, np.int64),
         histogram=np.zeros((replicas, 1), np.int64),
         passed_up=np.zeros((replicas, ORDERS), np.int64),
         half_used=np.zeros((replicas, ORDERS), np.int64),

@@ -16,6 +16,8 @@ from vecalloc.mechanisms.bits import bit, bits_above, bits_from, highest, lowest
 _DEPTH = 6
 """Most levels of a row (64^6 members), and the last column of the table: how many levels the row has."""
 
+_COLUMNS = _DEPTH + 1
+
 
 class Bitset(NamedTuple):
     """Rows of one replica, or of many when `words` has a leading replica axis.
@@ -24,7 +26,7 @@ class Bitset(NamedTuple):
     ----------
     words : int64
         All levels of all rows.
-    table : int64[rows, 7]
+    table : int64[rows * 7]
         Where level l of a row begins (columns 0..5), and its number of levels (column 6).
     """
 
@@ -34,7 +36,7 @@ class Bitset(NamedTuple):
 
 def new_bitset(replicas: int, *members: int) -> Bitset:
     """Return empty sets, one row for each of `members`: the row can hold 0 .. members - 1."""
-    table = np.zeros((len(members), _DEPTH + 1), np.int64)
+    table = np.zeros((len(members), _COLUMNS), np.int64)
     end = 0
     for row, size in zip(table, members, strict=True):
         level = 0
@@ -44,7 +46,7 @@ def new_bitset(replicas: int, *members: int) -> Bitset:
             end += size
             level += 1
         row[_DEPTH] = level
-    return Bitset(np.zeros((replicas, end), np.int64), table)
+    return Bitset(np.zeros((replicas, end), np.int64), table.ravel())
 
 
 def extend_bitset(old: Bitset, *members: int) -> Bitset:
@@ -59,11 +61,21 @@ def extend_bitset(old: Bitset, *members: int) -> Bitset:
     return new
 
 
+def _rows(bitset: Bitset) -> np.ndarray:
+    """The table, a line for each row."""
+    return bitset.table.reshape(-1, _COLUMNS)
+
+
+def rows_of(bitset: Bitset) -> int:
+    """How many rows there are."""
+    return len(_rows(bitset))
+
+
 def _levels(bitset: Bitset) -> list[list[tuple[int, int]]]:
     """For each row the [start, stop) of its levels."""
-    begins = [row[level] for row in bitset.table for level in range(row[_DEPTH])]
+    begins = [row[level] for row in _rows(bitset) for level in range(row[_DEPTH])]
     spans = iter(zip(begins, [*begins[1:], bitset.words.shape[1]], strict=True))
-    return [[next(spans) for _ in range(row[_DEPTH])] for row in bitset.table]
+    return [[next(spans) for _ in range(row[_DEPTH])] for row in _rows(bitset)]
 
 
 def members_of(bitset: Bitset, replica: int, row: int = 0) -> np.ndarray:
@@ -92,14 +104,14 @@ def pick_bitset(bitset, r):
 @inline
 def contains(bitset, row, i):
     """1 if i is in the row, else 0."""
-    return (bitset.words[bitset.table[row, 0] + (i >> 6)] >> (i & 63)) & 1
+    return (bitset.words[bitset.table[row * _COLUMNS] + (i >> 6)] >> (i & 63)) & 1
 
 
 @inline
 def insert(bitset, row, i):
     """Put i into the row. True if the row was empty."""
-    for level in range(bitset.table[row, _DEPTH]):
-        w = bitset.table[row, level] + (i >> 6)
+    for level in range(bitset.table[row * _COLUMNS + _DEPTH]):
+        w = bitset.table[row * _COLUMNS + level] + (i >> 6)
         old = bitset.words[w]
         bitset.words[w] = old | bit(i)
         if old != 0:
@@ -111,8 +123,8 @@ def insert(bitset, row, i):
 @inline
 def discard(bitset, row, i):
     """Take i out of the row. True if the row is empty now."""
-    for level in range(bitset.table[row, _DEPTH]):
-        w = bitset.table[row, level] + (i >> 6)
+    for level in range(bitset.table[row * _COLUMNS + _DEPTH]):
+        w = bitset.table[row * _COLUMNS + level] + (i >> 6)
         new = bitset.words[w] & ~bit(i)
         bitset.words[w] = new
         if new != 0:
@@ -125,8 +137,8 @@ def discard(bitset, row, i):
 def first(bitset, row):
     """The smallest member of a row that is not empty."""
     i = np.int64(0)
-    for level in range(bitset.table[row, _DEPTH] - 1, -1, -1):
-        i = (i << 6) + lowest(bitset.words[bitset.table[row, level] + i])
+    for level in range(bitset.table[row * _COLUMNS + _DEPTH] - 1, -1, -1):
+        i = (i << 6) + lowest(bitset.words[bitset.table[row * _COLUMNS + level] + i])
     return i
 
 
@@ -134,27 +146,27 @@ def first(bitset, row):
 def last(bitset, row):
     """The largest member of a row, -1 if it is empty."""
     i = np.int64(0)
-    top = bitset.table[row, _DEPTH] - 1
-    if bitset.words[bitset.table[row, top]] == 0:
+    top = bitset.table[row * _COLUMNS + _DEPTH] - 1
+    if bitset.words[bitset.table[row * _COLUMNS + top]] == 0:
         return np.int64(-1)
     for level in range(top, -1, -1):
-        i = (i << 6) + highest(bitset.words[bitset.table[row, level] + i])
+        i = (i << 6) + highest(bitset.words[bitset.table[row * _COLUMNS + level] + i])
     return i
 
 
 @inline
 def next_member(bitset, row, i):
     """The smallest member >= i of a row, -1 if there is none; 0 <= i < the row's size."""
-    word = bitset.words[bitset.table[row, 0] + (i >> 6)] & bits_from(i)
+    word = bitset.words[bitset.table[row * _COLUMNS] + (i >> 6)] & bits_from(i)
     level = 0
     while word == 0:
         level += 1
-        if level == bitset.table[row, _DEPTH]:
+        if level == bitset.table[row * _COLUMNS + _DEPTH]:
             return np.int64(-1)
         i >>= 6
-        word = bitset.words[bitset.table[row, level] + (i >> 6)] & bits_above(i)
+        word = bitset.words[bitset.table[row * _COLUMNS + level] + (i >> 6)] & bits_above(i)
     i = ((i >> 6) << 6) + lowest(word)
     while level > 0:
         level -= 1
-        i = (i << 6) + lowest(bitset.words[bitset.table[row, level] + i])
+        i = (i << 6) + lowest(bitset.words[bitset.table[row * _COLUMNS + level] + i])
     return i

@@ -42,6 +42,7 @@ _LARGEST, _CHUNK, _FIRST_SIZE, _DEPTH, _LEVELS = 0, 1, 2, 3, 4
 first row, number of levels; then, for each level, where it begins and how many words a row has there."""
 
 _MOST_LEVELS = 5
+_COLUMNS = _LEVELS + 2 * _MOST_LEVELS
 _ALWAYS_INDEXED = 511
 """Small pools index at least these sizes, so that their list of big holes stays short too."""
 
@@ -55,7 +56,7 @@ class SizeIndex(NamedTuple):
         One row: the indexed sizes of which there is a hole.
     chunks : int64
         All levels of the rows of all octaves.
-    octaves : int64[octaves, 14]
+    octaves : int64[octaves * 14]
         The octave table. Shared by all replicas.
     big : int64[64, 2]
         Size and start of the holes that are larger than the largest indexed size, in increasing order.
@@ -87,7 +88,7 @@ def new_size_index(holes: Holes, granules: int) -> SizeIndex:
     index = SizeIndex(
         new_bitset(replicas, largest + 1),
         np.zeros((replicas, end), np.int64),
-        np.array(octaves, np.int64),
+        np.ravel(octaves).astype(np.int64),
         np.zeros((replicas, 64, 2), np.int64),
     )
     holes.registers[:, BIG] = 0
@@ -98,13 +99,13 @@ def new_size_index(holes: Holes, granules: int) -> SizeIndex:
 
 def _index_all(index: SizeIndex, r: int, registers: np.ndarray, holes: np.ndarray) -> None:
     """Put a table of holes (start, size) into replica r's empty index, all at once."""
-    indexed = holes[:, 1] <= index.octaves[0, _LARGEST]
+    indexed = holes[:, 1] <= index.octaves[_LARGEST]
     big = holes[~indexed][:, ::-1]
     index.big[r, : len(big)] = big[np.lexsort(big.T[::-1])]
     registers[BIG] = len(big)
     starts, sizes = holes[indexed].T
     insert_all(index.sizes, r, 0, sizes)
-    octaves = index.octaves[np.frexp(sizes | 32)[1] - 1 - _FIRST_OCTAVE]
+    octaves = index.octaves.reshape(-1, _COLUMNS)[np.frexp(sizes | 32)[1] - 1 - _FIRST_OCTAVE]
     chunks = starts >> octaves[:, _CHUNK]
     for level in range(_MOST_LEVELS):
         deep = octaves[:, _DEPTH] > level
@@ -155,15 +156,15 @@ def pick_index_heap(heap, r):
 @inline
 def insert_hole(index, registers, start, size):
     """A hole of `size` starts at `start`."""
-    if size > index.octaves[0, _LARGEST]:
+    if size > index.octaves[_LARGEST]:
         _insert_big(index, registers, start, size)
         return
-    octave = highest(size | 32) - _FIRST_OCTAVE
-    row = size - index.octaves[octave, _FIRST_SIZE]
-    i = start >> index.octaves[octave, _CHUNK]
-    for level in range(index.octaves[octave, _DEPTH]):
+    octave = (highest(size | 32) - _FIRST_OCTAVE) * _COLUMNS
+    row = size - index.octaves[octave + _FIRST_SIZE]
+    i = start >> index.octaves[octave + _CHUNK]
+    for level in range(index.octaves[octave + _DEPTH]):
         column = _LEVELS + 2 * level
-        w = index.octaves[octave, column] + row * index.octaves[octave, column + 1] + (i >> 6)
+        w = index.octaves[octave + column] + row * index.octaves[octave + column + 1] + (i >> 6)
         old = index.chunks[w]
         index.chunks[w] = old | bit(i)
         if old != 0:
@@ -175,17 +176,17 @@ def insert_hole(index, registers, start, size):
 @inline
 def remove_hole(index, bitmaps, registers, start, size):
     """The hole of `size` at `start` is gone (whether or not the bitmaps know it yet)."""
-    if size > index.octaves[0, _LARGEST]:
+    if size > index.octaves[_LARGEST]:
         _remove_big(index, registers, start, size)
         return
     if size < 64 and _has_twin(bitmaps, start, size):
         return
-    octave = highest(size | 32) - _FIRST_OCTAVE
-    row = size - index.octaves[octave, _FIRST_SIZE]
-    i = start >> index.octaves[octave, _CHUNK]
-    for level in range(index.octaves[octave, _DEPTH]):
+    octave = (highest(size | 32) - _FIRST_OCTAVE) * _COLUMNS
+    row = size - index.octaves[octave + _FIRST_SIZE]
+    i = start >> index.octaves[octave + _CHUNK]
+    for level in range(index.octaves[octave + _DEPTH]):
         column = _LEVELS + 2 * level
-        w = index.octaves[octave, column] + row * index.octaves[octave, column + 1] + (i >> 6)
+        w = index.octaves[octave + column] + row * index.octaves[octave + column + 1] + (i >> 6)
         new = index.chunks[w] & ~bit(i)
         index.chunks[w] = new
         if new != 0:
@@ -210,16 +211,16 @@ def _has_twin(bitmaps, start, size):
 @inline
 def lowest_of_size(index, bitmaps, size):
     """Start of the lowest hole of an indexed size of which there is one."""
-    octave = highest(size | 32) - _FIRST_OCTAVE
-    row = size - index.octaves[octave, _FIRST_SIZE]
+    octave = (highest(size | 32) - _FIRST_OCTAVE) * _COLUMNS
+    row = size - index.octaves[octave + _FIRST_SIZE]
     i = np.int64(0)
-    for level in range(index.octaves[octave, _DEPTH] - 1, -1, -1):
+    for level in range(index.octaves[octave + _DEPTH] - 1, -1, -1):
         column = _LEVELS + 2 * level
-        w = index.octaves[octave, column] + row * index.octaves[octave, column + 1] + i
+        w = index.octaves[octave + column] + row * index.octaves[octave + column + 1] + i
         i = (i << 6) + lowest(index.chunks[w])
     if size >= 64:
         # The hole is at least as long as the chunk: nothing else starts between its start and the end of the chunk.
-        return previous_start(bitmaps, ((i + 1) << index.octaves[octave, _CHUNK]) - 1)
+        return previous_start(bitmaps, ((i + 1) << index.octaves[octave + _CHUNK]) - 1)
     word = bitmaps.words[2 * i + 1]
     while True:
         p = (i << 6) + lowest(word)
@@ -232,7 +233,7 @@ def lowest_of_size(index, bitmaps, size):
 def smallest_at_least(heap, extent):
     """Start and size of the smallest hole of at least `extent`, ties to the lowest address; (NONE, 0) if none fits."""
     index, bitmaps, registers = heap.index, heap.holes.bitmaps, heap.holes.registers
-    if extent <= index.octaves[0, _LARGEST]:
+    if extent <= index.octaves[_LARGEST]:
         size = next_member(index.sizes, 0, extent)
         if size >= 0:
             return lowest_of_size(index, bitmaps, size), size

@@ -27,6 +27,7 @@ from vecalloc.mechanisms.bitset import (
     members_of,
     new_bitset,
     pick_bitset,
+    rows_of,
 )
 from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
 from vecalloc.mechanisms.registers import GRANTED, HOLES, NONE, ORDER, ORDERS_FREE
@@ -75,9 +76,9 @@ def make_room(state: State, replica: int, extent: int, most: int) -> State | Non
 
 def holes(state: State, replica: int) -> np.ndarray:
     """All free blocks in address order: int64 (n, 2), start and size in granules."""
-    rows = [members_of(state.free_blocks, replica, order) << order for order in range(len(state.free_blocks.table))]
-    sizes = np.repeat([1 << order for order in range(len(rows))], [len(row) for row in rows])
-    table = np.stack([np.concatenate(rows), sizes], axis=1).astype(np.int64)
+    starts = [members_of(state.free_blocks, replica, order) << order for order in range(rows_of(state.free_blocks))]
+    sizes = np.repeat([1 << order for order in range(len(starts))], [len(row) for row in starts])
+    table = np.stack([np.concatenate(starts), sizes], axis=1).astype(np.int64)
     return table[np.argsort(table[:, 0])]
 
 
