@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vecalloc.kernel import rows
+
 # --- columns of counts ---
 
 ALLOCS, FREES, IGNORED = 0, 1, 2
@@ -64,6 +66,42 @@ INTEGRALS = 16
 ORDERS = 34
 
 
+class Orders(NamedTuple):
+    """Geometry of the buddy system, one row a replica.
+
+    Attributes
+    ----------
+    passed_up : int64 (replicas, ORDERS)
+        Requests that found an order empty and went up.
+    half_used : int64 (replicas, ORDERS)
+        Free blocks of each order now: a free block's buddy is in use, or they would have merged.
+    half_used_integral : float64 (replicas, ORDERS)
+    """
+
+    passed_up: np.ndarray
+    half_used: np.ndarray
+    half_used_integral: np.ndarray
+
+
+class Geometry(NamedTuple):
+    """Where blocks lie, one row a replica.
+
+    Attributes
+    ----------
+    ends : int64 (replicas, words), ends_table : int64
+        A 64-ary bitset of the ends of live blocks, whose last member is the top.
+    histogram : int64 (replicas, bins)
+        Placed blocks by address, bins of equal width over the pool (the last one takes what is beyond).
+    orders : Orders or None
+        Of the buddy system only.
+    """
+
+    ends: np.ndarray
+    ends_table: np.ndarray
+    histogram: np.ndarray
+    orders: Orders | None
+
+
 class Ledger(NamedTuple):
     """What has been written down, one row a replica.
 
@@ -75,25 +113,15 @@ class Ledger(NamedTuple):
         Where the block of each slot is, in granules; -1 if its alloc failed.
     addresses : int64 (replicas, allocs) or (replicas, 0)
         The address of each alloc of the current chunk in granules, -1 for a failure; empty if nobody asked.
-    ends : int64 (replicas, words), ends_table : int64
-        Geometry: a 64-ary bitset of the ends of live blocks, whose last member is the top.
-    histogram : int64 (replicas, bins)
-        Geometry: placed blocks by address, bins of equal width over the pool (the last one takes what is beyond).
-    passed_up, half_used : int64 (replicas, ORDERS), half_used_integral : float64
-        Geometry of the buddy system: requests that found an order empty and went up; free blocks of each order (a free
-        block's buddy is in use, or they would have merged); its integral.
+    geometry : Geometry or None
+        None: nobody asked, and the kernel is compiled without it.
     """
 
     counts: np.ndarray
     integrals: np.ndarray
     places: np.ndarray
     addresses: np.ndarray
-    ends: np.ndarray
-    ends_table: np.ndarray
-    histogram: np.ndarray
-    passed_up: np.ndarray
-    half_used: np.ndarray
-    half_used_integral: np.ndarray
+    geometry: Geometry | None
 
 
 def new_ledger(replicas: int, slots: int) -> Ledger:
@@ -103,10 +131,29 @@ def new_ledger(replicas: int, slots: int) -> Ledger:
         integrals=np.zeros((replicas, INTEGRALS), np.float64),
         places=np.full((replicas, slots), -1, np.int64),
         addresses=np.zeros((replicas, 0), np.int64),
-        ends=np.zeros((replicas, 0), np.int64),
-        ends_table=np.zeros(7, np.int64),
-        histogram=np.zeros((replicas, 1), np.int64),
-        passed_up=np.zeros((replicas, ORDERS), np.int64),
-        half_used=np.zeros((replicas, ORDERS), np.int64),
-        half_used_integral=np.zeros((replicas, ORDERS), np.float64),
+        geometry=None,
     )
+
+
+def new_orders(replicas: int) -> Orders:
+    """Return empty counts of buddies."""
+    return Orders(
+        np.zeros((replicas, ORDERS), np.int64),
+        np.zeros((replicas, ORDERS), np.int64),
+        np.zeros((replicas, ORDERS), np.float64),
+    )
+
+
+@rows
+def pick_geometry(geometry, r):
+    """Replica r's rows."""
+    if geometry is None:
+        return None
+    return Geometry(geometry.ends[r], geometry.ends_table, geometry.histogram[r], _pick_orders(geometry.orders, r))
+
+
+@rows
+def _pick_orders(orders, r):
+    if orders is None:
+        return None
+    return Orders(orders.passed_up[r], orders.half_used[r], orders.half_used_integral[r])

@@ -54,6 +54,7 @@ from vecalloc.ledger import (
     PLACED_SUM,
     REQUESTED,
     REQUESTED_AT_HIGH,
+    pick_geometry,
 )
 from vecalloc.mechanisms.bits import highest
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, last
@@ -79,11 +80,8 @@ ON_FAILURE = 4
 METERED = 5
 """1: write down everything of `metrics`; 0: addresses and failures only."""
 
-GEOMETRY = 6
-"""0, GEOMETRY_OF_HOLES or GEOMETRY_OF_BUDDIES."""
-
-BIN_WIDTH = 7
-"""Granules a bin of the ledger's histogram."""
+BIN_WIDTH = 6
+"""Granules a bin of the histogram of placed addresses."""
 
 CURSORS = 8
 
@@ -92,8 +90,6 @@ STRETCH_DONE, NEEDS_ROOM, HALTED = 0, 1, 2
 
 DROP, GROW, HALT = 0, 1, 2
 """What becomes of a request that does not fit: dropped; the pool grows; the replica stops."""
-
-GEOMETRY_OF_HOLES, GEOMETRY_OF_BUDDIES = 1, 2
 
 
 @loop
@@ -114,14 +110,9 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         integrals = ledger.integrals[r]
         places = ledger.places[r]
         addresses = ledger.addresses[r]
-        ends = Bitset(ledger.ends[r], ledger.ends_table)
-        histogram = ledger.histogram[r]
-        passed_up = ledger.passed_up[r]
-        half_used = ledger.half_used[r]
-        half_used_integral = ledger.half_used_integral[r]
+        geometry = pick_geometry(ledger.geometry, r)
 
         metered = cursor[METERED] != 0
-        geometry = cursor[GEOMETRY]
         on_failure = cursor[ON_FAILURE]
         n = cursor[NEXT_ALLOC]
         reason = STRETCH_DONE
@@ -195,21 +186,16 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
                     if requested > peak_requested:
                         peak_requested = requested
                         high_at_peak = high
-                    if geometry != 0:
-                        _note_geometry(
-                            geometry,
-                            address,
-                            end,
-                            registers[HOLES] - holes,
-                            registers[LIMIT] != limit,
-                            cursor[BIN_WIDTH],
-                            counts,
-                            ends,
-                            histogram,
-                            passed_up,
-                            half_used,
-                            step,
-                        )
+                    _note_geometry(
+                        geometry,
+                        counts,
+                        cursor[BIN_WIDTH],
+                        step,
+                        address,
+                        end,
+                        registers[HOLES] - holes,
+                        registers[LIMIT] != limit,
+                    )
                 total_free = registers[LIMIT] - registers[GRANTED]
                 big = largest(pool)
                 duration += lasts
@@ -223,18 +209,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
                 sum_high += lasts * high
                 if total_free > 0:
                     external += 1.0 - big / total_free
-                if geometry != 0:
-                    _integrate_geometry(
-                        geometry,
-                        lasts,
-                        registers[LIMIT],
-                        blocks,
-                        counts,
-                        integrals,
-                        ends,
-                        half_used,
-                        half_used_integral,
-                    )
+                _integrate_geometry(geometry, counts, integrals, registers[LIMIT], blocks, lasts)
             i += 1
             if reason == HALTED:
                 break
@@ -271,45 +246,58 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
 
 
 @outline
-def _note_geometry(
-    geometry, address, end, new_holes, limit_moved, bin_width, counts, ends, histogram, passed_up, half_used, step
-):
+def _note_geometry(geometry, counts, bin_width, step, address, end, new_holes, limit_moved):
     """One alloc (step 1) or free (step -1): `end` is address + granted, or address - granted in a free."""
+    if geometry is None:
+        return
+    ends = Bitset(geometry.ends, geometry.ends_table)
     if step > 0:
         counts[PLACED_SUM] += address
-        histogram[min(address // bin_width, len(histogram) - 1)] += 1
+        geometry.histogram[min(address // bin_width, len(geometry.histogram) - 1)] += 1
         insert(ends, 0, end)
         counts[BOTTOM_TAKEN] += address == 0
         counts[EXACT_FITS] += new_holes < 0
-        if geometry == GEOMETRY_OF_BUDDIES:
-            order = highest(end - address)
-            found = order + new_holes + 1  # each split leaves a free half: found - order of them, less the block used
-            half_used[found] -= 1
-            for o in range(order, found):
-                passed_up[o] += 1
-                half_used[o] += 1
     else:
-        granted = address - end
-        discard(ends, 0, address + granted)
+        discard(ends, 0, address + (address - end))
         counts[BOTTOM_TAKEN] -= address == 0
-        if geometry == GEOMETRY_OF_BUDDIES:
-            order = highest(granted)
-            merged = order + 1 - new_holes
-            for o in range(order, merged):
-                half_used[o] -= 1
-            half_used[merged] += 1
-        else:
-            # A run that joins the space above the limit is no hole: it leaves none, where others leave one.
-            neighbours = -new_holes if limit_moved else 1 - new_holes
-            counts[NEIGHBOURS + neighbours] += 1
+        # A run that joins the space above the limit is no hole: it leaves none, where others leave one.
+        counts[NEIGHBOURS + (-new_holes if limit_moved else 1 - new_holes)] += 1
+    _note_orders(geometry.orders, step, highest(abs(end - address)), new_holes)
 
 
 @outline
-def _integrate_geometry(geometry, lasts, limit, blocks, counts, integrals, ends, half_used, half_used_integral):
+def _note_orders(orders, step, order, new_holes):
+    """A block of 2^order was split off (each split leaves a free half) or freed and merged."""
+    if orders is None:
+        return
+    if step > 0:
+        found = order + new_holes + 1
+        orders.half_used[found] -= 1
+        for o in range(order, found):
+            orders.passed_up[o] += 1
+            orders.half_used[o] += 1
+    else:
+        merged = order + 1 - new_holes
+        for o in range(order, merged):
+            orders.half_used[o] -= 1
+        orders.half_used[merged] += 1
+
+
+@outline
+def _integrate_geometry(geometry, counts, integrals, limit, blocks, lasts):
     """Add to the integrals how long the present geometry lasts."""
+    if geometry is None:
+        return
+    ends = Bitset(geometry.ends, geometry.ends_table)
     top = last(ends, 0) if blocks > 0 else np.int64(0)
     integrals[I_TOP] += lasts * top
     integrals[I_ENDS] += lasts * ((1 if limit > 0 and counts[BOTTOM_TAKEN] == 0 else 0) + (1 if top < limit else 0))
-    if geometry == GEOMETRY_OF_BUDDIES:
-        for o in range(ORDERS):
-            half_used_integral[o] += lasts * half_used[o]
+    _integrate_orders(geometry.orders, lasts)
+
+
+@outline
+def _integrate_orders(orders, lasts):
+    if orders is None:
+        return
+    for o in range(ORDERS):
+        orders.half_used_integral[o] += lasts * orders.half_used[o]

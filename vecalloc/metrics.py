@@ -219,15 +219,22 @@ def geometry(ledger: Ledger, replica: int, granule: int) -> dict[str, object]:
         in bytes; histogram of placed addresses; for the buddy system passed_up, requests of each order that went up,
         and half_used, the mean number of half-used pairs of each order (Purdom and Stigler 1970).
     """
+    where = ledger.geometry
+    if where is None:
+        raise ValueError("geometry was not asked for: replay with geometry=True")
     counts, integrals = ledger.counts[replica], ledger.integrals[replica]
     duration = integrals[c.DURATION]
-    return {
+    of_holes = {
         "exact_fits": int(counts[c.EXACT_FITS]),
         "frees_by_neighbours": counts[c.NEIGHBOURS : c.NEIGHBOURS + 3].tolist(),
         "ends": _ratio(integrals[c.I_ENDS], duration),
         "top": _ratio(integrals[c.I_TOP], duration) * granule,
         "placed_sum": int(counts[c.PLACED_SUM]) * granule,
-        "histogram": ledger.histogram[replica].tolist(),
-        "passed_up": ledger.passed_up[replica].tolist(),
-        "half_used": [_ratio(x, duration) for x in ledger.half_used_integral[replica]],
+        "histogram": where.histogram[replica].tolist(),
+    }
+    if where.orders is None:
+        return of_holes
+    return of_holes | {
+        "passed_up": where.orders.passed_up[replica].tolist(),
+        "half_used": [_ratio(x, duration) for x in where.orders.half_used_integral[replica]],
     }

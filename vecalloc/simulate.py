@@ -19,14 +19,11 @@ import numpy as np
 
 from vecalloc import ledger as columns
 from vecalloc.errors import InputError
-from vecalloc.ledger import new_ledger
+from vecalloc.ledger import Geometry, new_ledger, new_orders
 from vecalloc.loops import (
     BIN_WIDTH,
     CURSORS,
     DROP,
-    GEOMETRY,
-    GEOMETRY_OF_BUDDIES,
-    GEOMETRY_OF_HOLES,
     GROW,
     HALT,
     METERED,
@@ -111,19 +108,18 @@ class Simulation:
             self._start_geometry(replicas, switches.bins)
 
     def _start_geometry(self, replicas: int, bins: int) -> None:
-        of_buddies = self.plan.policy.name == "buddy"
-        self.cursors[:, GEOMETRY] = GEOMETRY_OF_BUDDIES if of_buddies else GEOMETRY_OF_HOLES
         ends = new_bitset(replicas, self.plan.granules + 1)
-        self.ledger = self.ledger._replace(
-            ends=ends.words, ends_table=ends.table, histogram=np.zeros((replicas, bins), np.int64)
-        )
+        orders = new_orders(replicas) if self.plan.policy.name == "buddy" else None
+        histogram = np.zeros((replicas, bins), np.int64)
+        self.ledger = self.ledger._replace(geometry=Geometry(ends.words, ends.table, histogram, orders))
         for r in range(replicas):
             self._count_half_used(r)
 
     def _count_half_used(self, replica: int) -> None:
-        if self.cursors[replica, GEOMETRY] == GEOMETRY_OF_BUDDIES:
+        geometry = self.ledger.geometry
+        if geometry is not None and geometry.orders is not None:
             orders = np.log2(self.holes(replica)[:, 1]).astype(np.int64)
-            self.ledger.half_used[replica] = np.bincount(orders, minlength=columns.ORDERS)
+            geometry.orders.half_used[replica] = np.bincount(orders, minlength=columns.ORDERS)
 
     def feed(self, events: Events, every: int = 0, keep_addresses: bool = False) -> Iterator[int]:
         """Run a chunk of events through all replicas.
@@ -188,10 +184,11 @@ class Simulation:
                 f"a granule of {self.plan.granule}: choose a larger granule"
             )
         self.state = state
-        if self.cursors[replica, GEOMETRY]:
+        if (geometry := self.ledger.geometry) is not None:
             reach = int(state.registers[:, [LIMIT, REACH]].max())
-            ends = extend_bitset(Bitset(self.ledger.ends, self.ledger.ends_table), reach + 1)
-            self.ledger = self.ledger._replace(ends=ends.words, ends_table=ends.table)
+            ends = extend_bitset(Bitset(geometry.ends, geometry.ends_table), reach + 1)
+            geometry = geometry._replace(ends=ends.words, ends_table=ends.table)
+            self.ledger = self.ledger._replace(geometry=geometry)
             self._count_half_used(replica)
 
     def holes(self, replica: int = 0) -> np.ndarray:
