@@ -23,6 +23,7 @@ numbered files let two processes that compile two signatures at once read each o
 """
 
 import ast
+import gc
 import hashlib
 import os
 import tempfile
@@ -59,7 +60,23 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     dispatcher = njit(nogil=True)(function)
     if function.__module__.startswith(PACKAGE + "."):  # the stamp knows no other files: a test's kernel is not cached
         dispatcher._cache = _StampedCache(function)
+    dispatcher.compile = _without_collector(dispatcher.compile)
     return dispatcher
+
+
+def _without_collector(compile: Callable[..., Any]) -> Callable[..., Any]:
+    """Hold Python's cyclic collector while numba compiles: looking through its graphs costs 6 % and frees nothing."""
+
+    def held(signature: Any) -> Any:
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            return compile(signature)
+        finally:
+            if was_on:
+                gc.enable()
+
+    return held
 
 
 def primitive(twin: Callable[..., Any]) -> Callable[..., Any]:

@@ -58,8 +58,8 @@ class SizeIndex(NamedTuple):
         All levels of the rows of all octaves.
     octaves : int64[octaves * 14]
         The octave table. Shared by all replicas.
-    big : int64[64, 2]
-        Size and start of the holes that are larger than the largest indexed size, in increasing order.
+    big : int64[128]
+        Size and start, side by side, of the holes that are larger than the largest indexed size, in increasing order.
     """
 
     sizes: Bitset
@@ -89,7 +89,7 @@ def new_size_index(holes: Holes, granules: int) -> SizeIndex:
         new_bitset(replicas, largest + 1),
         np.zeros((replicas, end), np.int64),
         np.ravel(octaves).astype(np.int64),
-        np.zeros((replicas, 64, 2), np.int64),
+        np.zeros((replicas, 2 * 64), np.int64),
     )
     holes.registers[:, BIG] = 0
     for r in range(replicas):
@@ -101,7 +101,7 @@ def _index_all(index: SizeIndex, r: int, registers: np.ndarray, holes: np.ndarra
     """Put a table of holes (start, size) into replica r's empty index, all at once."""
     indexed = holes[:, 1] <= index.octaves[_LARGEST]
     big = holes[~indexed][:, ::-1]
-    index.big[r, : len(big)] = big[np.lexsort(big.T[::-1])]
+    index.big[r, : 2 * len(big)] = big[np.lexsort(big.T[::-1])].ravel()
     registers[BIG] = len(big)
     starts, sizes = holes[indexed].T
     insert_all(index.sizes, r, 0, sizes)
@@ -157,7 +157,7 @@ def pick_index_heap(heap, r):
 def insert_hole(index, registers, start, size):
     """A hole of `size` starts at `start`."""
     if size > index.octaves[_LARGEST]:
-        _insert_big(index, registers, start, size)
+        _insert_big(index.big, registers, start, size)
         return
     octave = (highest(size | 32) - _FIRST_OCTAVE) * _COLUMNS
     row = size - index.octaves[octave + _FIRST_SIZE]
@@ -177,7 +177,7 @@ def insert_hole(index, registers, start, size):
 def remove_hole(index, bitmaps, registers, start, size):
     """The hole of `size` at `start` is gone (whether or not the bitmaps know it yet)."""
     if size > index.octaves[_LARGEST]:
-        _remove_big(index, registers, start, size)
+        _remove_big(index.big, registers, start)
         return
     if size < 64 and _has_twin(bitmaps, start, size):
         return
@@ -237,9 +237,9 @@ def smallest_at_least(heap, extent):
         size = next_member(index.sizes, 0, extent)
         if size >= 0:
             return lowest_of_size(index, bitmaps, size), size
-    for i in range(registers[BIG]):
-        if index.big[i, 0] >= extent:
-            return index.big[i, 1], index.big[i, 0]
+    for i in range(0, 2 * registers[BIG], 2):
+        if index.big[i] >= extent:
+            return index.big[i + 1], index.big[i]
     return np.int64(NONE), np.int64(0)
 
 
@@ -248,34 +248,35 @@ def largest_in_index(heap):
     """Size of the largest hole in granules; 0 if there is none."""
     big = heap.holes.registers[BIG]
     if big > 0:
-        return heap.index.big[big - 1, 0]
-    return max(last(heap.index.sizes, 0), np.int64(0))
+        return heap.index.big[2 * big - 2]
+    size = last(heap.index.sizes, 0)
+    return size if size > 0 else np.int64(0)
 
 
 @outline
-def _insert_big(index, registers, start, size):
+def _insert_big(big, registers, start, size):
     """Keep the list of big holes in (size, start) order."""
-    i = registers[BIG]
-    while i > 0 and (index.big[i - 1, 0] > size or (index.big[i - 1, 0] == size and index.big[i - 1, 1] > start)):
-        index.big[i, 0] = index.big[i - 1, 0]
-        index.big[i, 1] = index.big[i - 1, 1]
-        i -= 1
-    index.big[i, 0] = size
-    index.big[i, 1] = start
+    i = 2 * registers[BIG]
+    while i > 0 and (big[i - 2] > size or (big[i - 2] == size and big[i - 1] > start)):
+        big[i] = big[i - 2]
+        big[i + 1] = big[i - 1]
+        i -= 2
+    big[i] = size
+    big[i + 1] = start
     registers[BIG] += 1
 
 
 @outline
-def _remove_big(index, registers, start, size):
+def _remove_big(big, registers, start):
     """Close the gap that a big hole leaves."""
     i = np.int64(0)
-    while index.big[i, 1] != start:
-        i += 1
+    while big[i + 1] != start:
+        i += 2
     registers[BIG] -= 1
-    while i < registers[BIG]:
-        index.big[i, 0] = index.big[i + 1, 0]
-        index.big[i, 1] = index.big[i + 1, 1]
-        i += 1
+    while i < 2 * registers[BIG]:
+        big[i] = big[i + 2]
+        big[i + 1] = big[i + 3]
+        i += 2
 
 
 @inline
