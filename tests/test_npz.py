@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vecalloc import formats
 from vecalloc.errors import InputError
 from vecalloc.formats import TraceError, npz
 from vecalloc.trace import LARGEST_SIZE
@@ -37,7 +38,7 @@ def save(path, op=OP, id=ID, size=SIZE, **others):
 def message(path):
     """What reading this file says is wrong with it; always begins with its name."""
     with pytest.raises(TraceError) as caught:
-        npz.read(path)
+        formats.read(path)
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
     assert "\n" not in text
@@ -74,7 +75,7 @@ def file(tmp_path):
 
 
 def test_a_small_trace(file):
-    trace = npz.read(save(file, meta=json.dumps({"cmd": "x", "events": 7})))
+    trace = formats.read(save(file, meta=json.dumps({"cmd": "x", "events": 7})))
     assert trace.slot.dtype == np.int32 and trace.size.dtype == np.int64
     assert trace.slot.tolist() == [0, 1, 0, 0, 0, 0, 2]  # the last slot freed is the first to be used again
     assert trace.size.tolist() == [100, 0, ~100, 7, ~7, 9, 11]
@@ -83,26 +84,26 @@ def test_a_small_trace(file):
 
 
 def test_the_slot_freed_last_is_used_first(file):
-    trace = npz.read(save(file, [0, 0, 0, 1, 1, 0, 0], [0, 1, 2, 0, 2, 3, 4], [1, 2, 3, 0, 0, 4, 5]))
+    trace = formats.read(save(file, [0, 0, 0, 1, 1, 0, 0], [0, 1, 2, 0, 2, 3, 4], [1, 2, 3, 0, 0, 4, 5]))
     assert trace.slot.tolist() == [0, 1, 2, 0, 2, 2, 0]
     assert trace.size.tolist() == [1, 2, 3, ~1, ~3, 4, 5]
 
 
 def test_a_path_may_be_a_string(file):
-    assert len(npz.read(str(save(file)))) == 7
+    assert len(formats.read(str(save(file)))) == 7
 
 
 def test_an_uncompressed_file_and_other_members_are_fine(file):
-    trace = npz.read(write_zip(file, good_members() | members(extra=np.zeros(3)) | {"readme.txt": b"hello"}))
+    trace = formats.read(write_zip(file, good_members() | members(extra=np.zeros(3)) | {"readme.txt": b"hello"}))
     assert len(trace) == 7 and trace.meta == {}
 
 
 def test_an_empty_trace(file):
-    assert len(npz.read(save(file, [], [], []))) == 0
+    assert len(formats.read(save(file, [], [], []))) == 0
 
 
 def test_the_largest_size_is_fine(file):
-    assert npz.read(save(file, [0, 1], [0, 0], [LARGEST_SIZE, 0])).size.tolist() == [LARGEST_SIZE, ~LARGEST_SIZE]
+    assert formats.read(save(file, [0, 1], [0, 0], [LARGEST_SIZE, 0])).size.tolist() == [LARGEST_SIZE, ~LARGEST_SIZE]
 
 
 def test_slots_are_as_many_as_blocks_live_at_once(file):
@@ -115,7 +116,7 @@ def test_slots_are_as_many_as_blocks_live_at_once(file):
             op.append(0), id.append(born), size.append(int(draw.integers(1000)))
             live.append(born)
             born, peak = born + 1, max(peak, len(live))
-    trace = npz.read(save(file, op, id, size))
+    trace = formats.read(save(file, op, id, size))
     assert trace.slot.max() == peak - 1
     holder, asked = {}, {}
     for event, (slot, signed) in enumerate(zip(trace.slot.tolist(), trace.size.tolist(), strict=True)):
@@ -128,7 +129,7 @@ def test_slots_are_as_many_as_blocks_live_at_once(file):
 
 
 def test_the_committed_recording():
-    trace = npz.read(ROOT / "experiments" / "traces" / "sqlite3.npz")
+    trace = formats.read(ROOT / "experiments" / "traces" / "sqlite3.npz")
     assert (len(trace), int(trace.is_alloc.sum())) == (686_539, 343_277)
 
 
@@ -137,7 +138,7 @@ def test_every_recording_has_the_events_it_says():
     files = sorted(RECORDED.glob("*.npz"))
     assert files
     for path in files:
-        trace = npz.read(path)
+        trace = formats.read(path)
         live = 2 * int(trace.is_alloc.sum()) - len(trace)
         counts = {"events": len(trace), "objects": int(trace.is_alloc.sum()), "live_at_end": live}
         assert counts == {key: trace.meta[key] for key in counts}, path.name
@@ -175,7 +176,7 @@ def test_an_empty_file(file):
 
 
 def test_no_zip(file):
-    file.write_bytes(b"v 1 2 3\n+ 10 1 7f00\n")
+    file.write_bytes(b"a 0 100\nf 0\n")
     assert "it is no .npz" in message(file)
 
 
@@ -193,7 +194,7 @@ def test_any_byte_changed_is_a_trace_or_a_trace_error(file):
         changed[at] ^= 0x55
         file.write_bytes(changed)
         try:
-            npz.read(file)
+            formats.read(file)
         except TraceError as error:
             assert str(error).startswith(f"{file}: ")
 

@@ -34,6 +34,11 @@ def test_ci_runs_the_test_command():
     assert [line for line in lines if line.startswith("python3 -m venv")] == [COMMANDS[1]]
 
 
+def without_times(table):
+    """The lines of a table but for its last column, ns/event: another machine takes another time."""
+    return [line.rpartition(" ")[0].rstrip() if line[0].islower() else line for line in table.splitlines()]
+
+
 def test_the_table_is_what_the_first_command_prints():
     arguments = shlex.split(COMMANDS[0].rpartition("&& .venv/bin/vecalloc ")[2])
     done = subprocess.run(
@@ -44,7 +49,7 @@ def test_the_table_is_what_the_first_command_prints():
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
-    assert blocks("text") == [done.stdout]
+    assert [without_times(block) for block in blocks("text")] == [without_times(done.stdout)]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))

@@ -7,9 +7,11 @@ input is one line on stderr and exit code 2; a closed pipe and Ctrl-C end quietl
 import json
 import os
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,16 +33,28 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; every failure that a person can mend is one line."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who called
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         app()
     except InputError as error:
         print(f"vecalloc: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """What is printed inside reaches the reader, or ends the command quietly where he has seen enough (`| head`)."""
+    try:
+        yield
+        sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` has seen enough
-        sys.exit(0)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise InputError(f"the output cannot be written ({error.strerror}): make room, or write elsewhere") from error
 
 
 def _show_version(wanted: bool) -> None:
@@ -60,7 +74,7 @@ def _options(
 
 @app.command()
 def replay(
-    trace: Annotated[Path, typer.Argument(help="A recorded trace (.npz).")],
+    trace: Annotated[Path, typer.Argument(help="A recorded trace: heaptrack --raw, or .npz.")],
     policy: Annotated[
         str, typer.Option(help="Policies, comma-separated: name or name[key=value,...]; all: every policy.")
     ] = "all",
@@ -73,8 +87,19 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Replay a recorded program against policies and pools, and print what each came to."""
-    from vecalloc.spec import checked_granule, make_plan, parse_policy, policies_of, split_list
+    from vecalloc.spec import (
+        CLOCKS,
+        ON_FAILURES,
+        checked_choice,
+        checked_granule,
+        make_plan,
+        parse_policy,
+        policies_of,
+        split_list,
+    )
 
+    checked_choice(on_failure, "--on-failure", ON_FAILURES)
+    checked_choice(clock, "--clock", CLOCKS)
     names, pools = policies_of(policy), split_list(pool)
     if not pools:
         raise InputError("no pool is named: write a size such as 4MiB, or a factor of the load such as 0.9x")
@@ -90,28 +115,27 @@ def replay(
     recorded = api.load_trace(trace)
     cases = [(name, size) for size in pools for name in names]
 
-    def run(case: tuple[str, str]) -> "Replay":
-        return api.replay(recorded, *case, granule=unit, on_failure=on_failure, clock=clock)
+    def run(case: tuple[str, str], progress: Callable[[int], None]) -> "Replay":
+        return api.replay(recorded, *case, granule=unit, on_failure=on_failure, clock=clock, progress=progress)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        replays = list(threads.map(run, cases))
-    rows = [_row(done) for done in replays]
+    rows = [_row(done, len(recorded)) for done in _run_all(cases, run, len(recorded))]
     if as_json:
-        print(json.dumps({"trace": str(trace), "events": len(recorded), "rows": rows}, indent=1))
+        _print_json({"trace": str(trace), "events": len(recorded), "rows": rows})
         return
     summary = f"{trace.name}: {len(recorded):,} events, {recorded.allocs:,} allocs, at most {recorded.slots:,} live"
     for kind, count in recorded.anomalies.items():
         summary += f"; {kind}: {count}"
-    print(summary)
     _print_table(
+        summary,
         ["policy", "pool", "failed", "too large", "capacity", "fragm.", "peak live", "high water", "overhead",
-         "internal", "external", "holes"],
+         "internal", "external", "holes", "ns/event"],
         [
             [
                 row["policy"], f"{row['pool']:,}", f"{sum(row['failures'].values()):,}",
                 *(f"{count:,}" for count in row["failures"].values()),
                 f"{row['peak_live']:,.0f}", f"{row['high_water_mark']:,.0f}", f"{row['overhead']:.3f}",
                 f"{row['internal_fragmentation']:.3f}", f"{row['external_fragmentation']:.3f}", f"{row['holes']:,.1f}",
+                f"{row['ns_per_event']:.0f}",
             ]
             for row in rows
         ],
@@ -119,8 +143,59 @@ def replay(
     )  # fmt: skip
 
 
-def _row(done: "Replay") -> dict[str, Any]:
-    return {"policy": done.plan.label, "pool": done.plan.pool, "failures": done.failures, **done.metrics}
+def _row(done: "Replay", events: int) -> dict[str, Any]:
+    return {
+        "policy": done.plan.label,
+        "pool": done.plan.pool,
+        "failures": done.failures,
+        **done.metrics,
+        "ns_per_event": 1e9 * done.seconds / max(events, 1),
+    }
+
+
+def _run_all(
+    cases: Sequence[tuple[str, str]], run: "Callable[[tuple[str, str], Callable[[int], None]], Replay]", events: int
+) -> "list[Replay]":
+    """Run all cases on all cores, in order of the cases; a progress line on a terminal; Ctrl-C ends within a moment."""
+    interrupted = Event()
+    behind = [0] * len(cases)
+
+    def one(i: int) -> "Replay":
+        def progress(position: int) -> None:
+            behind[i] = position
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+
+        return run(cases[i], progress)
+
+    threads = ThreadPoolExecutor(os.cpu_count())
+    try:
+        futures = [threads.submit(one, i) for i in range(len(cases))]
+        if sys.stderr.isatty():
+            _show_progress(futures, behind, events)
+        return [future.result() for future in futures]
+    except BaseException:
+        interrupted.set()
+        threads.shutdown(cancel_futures=True)
+        raise
+
+
+def _show_progress(futures: "Sequence[Future[Replay]]", behind: Sequence[int], events: int) -> None:
+    """A line on stderr until all cases are done, gone afterwards."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=max(1, events * len(futures)))
+        while waiting := wait(futures, timeout=0.1).not_done:
+            done = len(futures) - len(waiting)
+            shown.update(task, completed=sum(behind), description=f"{done} of {len(futures)} replays")
 
 
 @app.command()
@@ -134,36 +209,48 @@ def policies(
     from vecalloc.policies.table import POLICIES
 
     if as_json:
-        print(json.dumps([
+        _print_json([
             {"name": p.name, "meaning": p.meaning, "options": [
                 {"name": o.name, "default": o.default, "choices": o.choices, "meaning": o.meaning} for o in p.options
             ]} for p in POLICIES.values()
-        ], indent=1))  # fmt: skip
+        ])  # fmt: skip
         return
     rows = []
     for p in POLICIES.values():
         rows.append([p.name, "", p.meaning])
         for o in p.options if verbose else ():
-            value = "|".join(o.choices) if o.choices else str(o.default if o.default not in (None, ()) else "-")
-            rows.append([f"  {o.name}", value, o.meaning])
-    _print_table(["policy", "default", "meaning"] if verbose else ["policy", "", "meaning"], rows, left=3)
+            others = "".join(f" (or {choice})" for choice in o.choices if choice != o.default)
+            rows.append([f"  {o.name}", f"{o.default}{others}" if o.default not in (None, ()) else "-", o.meaning])
+    _print_table("", ["policy", "default", "meaning"] if verbose else ["policy", "", "meaning"], rows, left=3)
 
 
-def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
-    """A table: rich's in a terminal, plain columns of full width when piped."""
-    if not sys.stdout.isatty():
-        widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
-        for row in [titles, *rows]:
-            cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-            print("  ".join(cells).rstrip())
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _print_json(value: Any) -> None:
+    with _output():
+        print(json.dumps(value, indent=1))
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, title in enumerate(titles):
-        table.add_column(title, justify="left" if i < left else "right", no_wrap=i == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: square brackets are options, not markup
-    Console().print(table)
+
+def _print_table(heading: str, titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    """A heading and a table: rich's in a terminal, plain columns of full width when piped."""
+    with _output():
+        if heading:
+            print(heading)
+        if not sys.stdout.isatty():
+            _print_plain(titles, rows, left)
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i, title in enumerate(titles):
+            table.add_column(title, justify="left" if i < left else "right", no_wrap=i == 0, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))  # Text: square brackets are options, not markup
+        Console().print(table)
+
+
+def _print_plain(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    widths = [max(len(row[i]) for row in [titles, *rows]) for i in range(len(titles))]
+    for row in [titles, *rows]:
+        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        print("  ".join(cells).rstrip())

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vecalloc.kernel import rows
-
 # --- columns of counts ---
 
 ALLOCS, FREES, IGNORED = 0, 1, 2
@@ -142,18 +140,3 @@ def new_orders(replicas: int) -> Orders:
         np.zeros((replicas, ORDERS), np.int64),
         np.zeros((replicas, ORDERS), np.float64),
     )
-
-
-@rows
-def pick_geometry(geometry, r):
-    """Replica r's rows."""
-    if geometry is None:
-        return None
-    return Geometry(geometry.ends[r], geometry.ends_table, geometry.histogram[r], _pick_orders(geometry.orders, r))
-
-
-@rows
-def _pick_orders(orders, r):
-    if orders is None:
-        return None
-    return Orders(orders.passed_up[r], orders.half_used[r], orders.half_used_integral[r])

@@ -17,7 +17,7 @@ What a policy supplies, each inlined:
 
 import numpy as np
 
-from vecalloc.kernel import loop, outline
+from vecalloc.kernel import loop, outline, rows
 from vecalloc.ledger import (
     ALLOCS,
     BLOCKS,
@@ -54,7 +54,8 @@ from vecalloc.ledger import (
     PLACED_SUM,
     REQUESTED,
     REQUESTED_AT_HIGH,
-    pick_geometry,
+    Geometry,
+    Orders,
 )
 from vecalloc.mechanisms.bits import highest
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, last
@@ -110,7 +111,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         integrals = ledger.integrals[r]
         places = ledger.places[r]
         addresses = ledger.addresses[r]
-        geometry = pick_geometry(ledger.geometry, r)
+        geometry = _pick_geometry(ledger.geometry, r)
 
         metered = cursor[METERED] != 0
         on_failure = cursor[ON_FAILURE]
@@ -243,6 +244,21 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         cursor[POSITION] = i
         cursor[NEXT_ALLOC] = n
         cursor[REASON] = reason
+
+
+@rows
+def _pick_geometry(geometry, r):
+    """Replica r's rows."""
+    if geometry is None:
+        return None
+    return Geometry(geometry.ends[r], geometry.ends_table, geometry.histogram[r], _pick_orders(geometry.orders, r))
+
+
+@rows
+def _pick_orders(orders, r):
+    if orders is None:
+        return None
+    return Orders(orders.passed_up[r], orders.half_used[r], orders.half_used_integral[r])
 
 
 @outline

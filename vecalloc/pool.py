@@ -17,8 +17,8 @@ from vecalloc import ledger as columns
 from vecalloc import metrics
 from vecalloc.errors import InputError
 from vecalloc.simulate import Simulation, Switches
-from vecalloc.spec import make_plan, whole_number
-from vecalloc.trace import LARGEST_SIZE, Events, extents_of
+from vecalloc.spec import checked_choice, make_plan, whole_number
+from vecalloc.trace import LARGEST_SIZE, LARGEST_SUM, Events, extents_of
 
 _MAP_WIDTH = 64
 
@@ -52,8 +52,7 @@ class Pool:
     def __init__(
         self, size: int | str, policy: str = "first-fit", granule: int = 16, on_failure: str = "drop", **options: Any
     ):
-        if on_failure not in ("drop", "grow"):
-            raise InputError(f"on_failure is {on_failure!r}: a Pool can 'drop' or 'grow'")
+        checked_choice(on_failure, "on_failure of a Pool", ("drop", "grow"))
         self._plan = make_plan(policy, size, granule, options=options)
         self._on_failure = on_failure
         self._simulation = Simulation(self._plan, 1, 64, on_failure, Switches(metrics=True), workers=1)
@@ -116,6 +115,8 @@ class Pool:
         if len(requested) and (requested.min() < 0 or requested.max() > LARGEST_SIZE):
             at = int(np.flatnonzero((requested < 0) | (requested > LARGEST_SIZE))[0])
             raise InputError(f"sizes[{at}] is {requested[at]}: a size is between 0 and {LARGEST_SIZE} bytes")
+        if requested.sum(dtype=np.float64) > LARGEST_SUM:
+            raise InputError(f"sizes add up to more than {LARGEST_SUM} bytes: ask for fewer at once")
         slots = self._take_slots(len(requested))
         self._requested[slots] = requested
         extents = extents_of(requested, self._plan.granule, self._plan.header, self._plan.alignment)
@@ -124,6 +125,8 @@ class Pool:
         served = placed >= 0
         self._slot_at.update(zip((placed[served] * self._plan.granule).tolist(), slots[served].tolist(), strict=True))
         self._spare.extend(slots[~served].tolist())
+        # What was refused is not live from now on, and nobody will free it.
+        self._simulation.ledger.counts[0, columns.DEMAND] -= extents[~served].sum()
         return np.where(served, placed * self._plan.granule, -1)
 
     def free_many(self, addresses: ArrayLike) -> None:

@@ -36,10 +36,10 @@ from vecalloc.loops import (
 )
 from vecalloc.mechanisms.bitset import Bitset, extend_bitset, new_bitset
 from vecalloc.mechanisms.registers import LIMIT, REACH
-from vecalloc.spec import Plan
+from vecalloc.spec import ON_FAILURES, Plan, checked_choice
 from vecalloc.trace import Events
 
-ON_FAILURES = {"drop": DROP, "grow": GROW, "stop": HALT}
+_ON_FAILURE = dict(zip(ON_FAILURES, (DROP, GROW, HALT), strict=True))
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,14 @@ class Simulation:
         switches: Switches = Switches(),
         workers: int | None = None,
     ):
-        if on_failure not in ON_FAILURES:
-            raise InputError(f"on_failure={on_failure!r} is not known: write one of {', '.join(ON_FAILURES)}")
+        checked_choice(on_failure, "on_failure", ON_FAILURES)
         self.plan = plan
         self.policy = plan.module()
         self.workers = workers or os.cpu_count() or 1
         self.state = self.policy.new(replicas, plan.granules, on_failure == "grow", plan.rules)
         self.ledger = new_ledger(replicas, slots)
         self.cursors = np.zeros((replicas, CURSORS), np.int64)
-        self.cursors[:, ON_FAILURE] = ON_FAILURES[on_failure]
+        self.cursors[:, ON_FAILURE] = _ON_FAILURE[on_failure]
         self.cursors[:, METERED] = switches.metrics or switches.geometry
         self.cursors[:, BIN_WIDTH] = -(-plan.granules // switches.bins)
         if switches.geometry:
@@ -152,6 +151,11 @@ class Simulation:
             self.cursors[:, STOP] = stop
             self._run_stretch(events)
             yield stop
+
+    def prepare(self, events: Events) -> None:
+        """Compile the kernel for such events, or load it, without running any: a clock started after sees only them."""
+        self.cursors[:, [POSITION, STOP]] = 0
+        self._enter(events)
 
     def _run_stretch(self, events: Events) -> None:
         while True:

@@ -27,6 +27,12 @@ _UNITS |= {f"{p}B": 1000**k for k, p in enumerate("kMGT", 1)}
 LARGEST_OPTION = 1 << 61
 """Bytes of a header, an alignment and the like: with the largest request they still fit an int64."""
 
+ON_FAILURES = ("drop", "grow", "stop")
+"""What becomes of a request that does not fit: it is dropped; the pool grows; the replica stops."""
+
+CLOCKS = ("event", "time")
+"""What time averages are taken over: every event lasts one unit; or the times of the trace."""
+
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -110,6 +116,13 @@ def parse_size(text: Any, what: str = "size") -> int:
     return int(size)
 
 
+def checked_choice(value: Any, what: str, choices: tuple[str, ...]) -> str:
+    """Return `value` if it is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{what} is {value!r}{did_you_mean(str(value), choices)}: one of {', '.join(choices)}")
+    return value
+
+
 def split_list(text: str) -> list[str]:
     """Split at the commas that stand outside brackets."""
     parts, depth, start = [], 0, 0
@@ -170,6 +183,8 @@ def parse_policy(text: str, keywords: dict[str, Any] | None = None) -> tuple[Pol
 
 def _parse_value(text: str) -> Any:
     """A TOML scalar, a list, or a bare word."""
+    if not text.isprintable() or "#" in text:  # what TOML would take for a comment, or a second line
+        return text
     if text.startswith("[") and text.endswith("]"):
         return [_parse_value(part) for part in split_list(text[1:-1])]
     try:
@@ -181,11 +196,7 @@ def _parse_value(text: str) -> Any:
 def _checked(name: str, option: Option, value: Any) -> Any:
     what = f"option {option.name!r} of {name}"
     if option.choices:
-        if not isinstance(value, str) or value not in option.choices:
-            raise InputError(
-                f"{what} is {value!r}{did_you_mean(str(value), option.choices)}: one of {', '.join(option.choices)}"
-            )
-        return value
+        return checked_choice(value, what, option.choices)
     if option.many:
         values = value.tolist() if hasattr(value, "tolist") else value
         if not isinstance(values, (list, tuple)) or not values:

@@ -26,6 +26,9 @@ from vecalloc.errors import InputError
 LARGEST_SIZE = 1 << 61
 """Requests above this many bytes are refused: sums of them would leave int64."""
 
+LARGEST_SUM = 1 << 62
+"""Granules that all requests of a trace may add up to: running sums of them stay in int64."""
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -109,8 +112,11 @@ def extents_of(sizes: NDArray[np.int64], granule: int, header: int = 0, alignmen
         In granules.
     """
     step = max(granule, alignment)
-    steps = np.maximum((sizes + (header + step - 1)) // step, 1)
-    return steps * (step // granule)
+    extents = sizes + (header + step - 1)
+    extents >>= step.bit_length() - 1
+    np.maximum(extents, 1, out=extents)
+    extents <<= (step // granule).bit_length() - 1
+    return extents
 
 
 def events_of(trace: Trace, granule: int, header: int = 0, alignment: int = 1, timed: bool = False) -> Events:
@@ -119,16 +125,22 @@ def events_of(trace: Trace, granule: int, header: int = 0, alignment: int = 1, t
     Raises
     ------
     InputError
-        If `timed` and the trace has no times.
+        If `timed` and the trace has no times, or if the requests add up to more than an int64 holds.
     """
-    freed = trace.size < 0
-    size = np.where(freed, ~trace.size, trace.size)
-    extent = extents_of(size, granule, header, alignment)
-    sign = np.where(freed, -1, 1)
     if timed and trace.time is None:
         raise InputError("the trace carries no times: use the event index as clock (--clock event)")
+    freed = trace.size >> 63  # -1 in a free, else 0: a complement and a negation without a branch
+    requested = trace.size - freed
+    extent = extents_of(trace.size ^ freed, granule, header, alignment)
+    if (total := float(extent.sum(dtype=np.float64))) > LARGEST_SUM:
+        raise InputError(
+            f"the requests of the trace add up to {total:.3g} granules of {granule} bytes, more than the "
+            f"{LARGEST_SUM} that can be counted: drop the absurd ones, or choose a larger granule"
+        )
+    extent ^= freed
+    extent -= freed
     time = np.append(trace.time, trace.time[-1:]) if timed and trace.time is not None else np.zeros(0)
-    return Events(trace.slot[None], (sign * size)[None], (sign * extent)[None], time[None])
+    return Events(trace.slot[None], requested[None], extent[None], time[None])
 
 
 def load_of(events: Events) -> int:

@@ -27,6 +27,29 @@ def read(path: str | Path) -> Trace:
     TraceError
         If the file is not there, of no known format, or says something impossible.
     """
+    path = Path(path)
+    _check_is_file(path)
+    if _starts_with(path, b"v "):
+        from vecalloc.formats import heaptrack
+
+        return heaptrack.read(path)
     from vecalloc.formats import npz
 
     return npz.read(path)
+
+
+def _check_is_file(path: Path) -> None:
+    """Refuse what is no regular file."""
+    if path.is_dir():
+        raise TraceError(f"{path}: is a directory; name a file in it")
+    if not path.exists():
+        raise TraceError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise TraceError(f"{path}: is not a regular file; save it to one first")
+
+
+def _starts_with(path: Path, start: bytes) -> bool:
+    """Whether the content of a file, inflated if need be, starts so."""
+    from vecalloc.formats.streams import first_bytes
+
+    return first_bytes(path, len(start)) == start

@@ -60,7 +60,6 @@ def read(path: str | PathLike[str]) -> Trace:
         If the file cannot be read or holds an impossible event.
     """
     name = fspath(path)
-    _check_is_file(Path(path), name)
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, name)
@@ -78,16 +77,6 @@ def read(path: str | PathLike[str]) -> Trace:
 
     slot, signed = recycle(op, id, size, name)
     return Trace(slot, signed, meta=meta)
-
-
-def _check_is_file(path: Path, name: str) -> None:
-    """Refuse what is no regular file."""
-    if path.is_dir():
-        raise TraceError(f"{name}: is a directory; name a file in it")
-    if not path.exists():
-        raise TraceError(f"{name}: no such file; check the path")
-    if not path.is_file():
-        raise TraceError(f"{name}: is not a regular file; save it to one first")
 
 
 def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:
