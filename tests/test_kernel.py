@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -155,16 +156,40 @@ path.write_text(path.read_text().replace(OLD, NEW))
     assert house() == (MISS, [0, 128, 192, 416, 128])
 
 
-@needs_jit
-def test_two_processes_that_compile_at_once_agree(house):
+def start(house, policy):
+    """A process that compiles `policy` into the house's cache."""
     settings = os.environ | {"PYTHONPATH": str(house.folder), "NUMBA_CACHE_DIR": str(house.folder / "cache")}
-    command = [sys.executable, "-c", RUN, "buddy"]
-    both = [
-        subprocess.Popen(command, env=settings, cwd=house.folder, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    answers = [json.loads(process.communicate()[0])["addresses"] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert house("buddy") == (HIT, answers[0]) == (HIT, answers[1])
+    command = [sys.executable, "-c", RUN, policy]
+    return subprocess.Popen(command, env=settings, cwd=house.folder, stdout=subprocess.PIPE, text=True)
+
+
+@needs_jit
+def test_four_processes_that_compile_at_once_agree(house):
+    four = [start(house, "buddy") for _ in range(4)]
+    answers = [json.loads(process.communicate()[0])["addresses"] for process in four]
+    assert [process.returncode for process in four] == [0] * 4
+    assert len(list(house.folder.rglob("*.nbc"))) == 1
+    hit, addresses = house("buddy")
+    assert hit == HIT and answers == [addresses] * 4
+
+
+@needs_jit
+def test_killed_while_it_compiles_and_while_it_writes(house):
+    """Whatever moment is chosen, the next run answers right."""
+    for delay in (0.5, 1.0, 1.5, 2.0):
+        process = start(house, "buddy")
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+    (_, addresses), again = house("buddy"), house("buddy")
+    assert again == (HIT, addresses)
+    # As if it had been killed half-way through the file, and the file had got its name all the same.
+    (file,) = house.folder.rglob("*.nbc")
+    whole = file.read_bytes()
+    for rest in (whole[: len(whole) // 2], b"", whole[:-1] + b"x"):
+        file.write_bytes(rest)
+        assert house("buddy") == (MISS, addresses)
+        assert house("buddy") == (HIT, addresses)
 
 
 @needs_jit

@@ -208,6 +208,9 @@ class _Implementation(CompileResultCacheImpl):
     _locator_classes: ClassVar = [_Locator]
 
 
+_DIGEST = hashlib.sha256().digest_size
+
+
 class _Files:
     """One file for each signature of a kernel: no index that two processes could overwrite for each other."""
 
@@ -219,9 +222,12 @@ class _Files:
 
     def load(self, key: Any) -> Any:
         try:
-            data = self._path(key).read_bytes()
+            content = self._path(key).read_bytes()
         except OSError:
             return None
+        digest, data = content[:_DIGEST], content[_DIGEST:]
+        if hashlib.sha256(data).digest() != digest:
+            return None  # what a full disk or a power cut left is as good as nothing
         return numba.core.serialize.pickle.loads(data)
 
     def save(self, key: Any, data: Any) -> None:
@@ -229,7 +235,8 @@ class _Files:
         handle, name = tempfile.mkstemp(dir=self._folder, prefix=path.name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(dumps(data))
+                content = dumps(data)
+                file.write(hashlib.sha256(content).digest() + content)
             os.replace(name, path)  # a reader sees the whole file or none
         except OSError:
             Path(name).unlink(missing_ok=True)  # a full disk costs the cache, not the run
