@@ -1,4 +1,4 @@
-"""How fast: every policy beside a loop that allocates nothing, a C++ best-fit of two trees, and other people's allocators.
+"""How fast: every policy beside a loop that allocates nothing, a C++ best-fit of two trees, and other allocators.
 
     python experiments/throughput.py                      all traces, five rounds: results/throughput/
     python experiments/throughput.py --traces T2 --rounds 1 --no-save
@@ -305,7 +305,8 @@ def main() -> None:
                 print(f"{peer.name}: left out, {program}", file=sys.stderr)
         runnable = {peer: program for peer, program in programs.items() if isinstance(program, Path)}
         for name in arguments.traces.split(","):
-            table += list(measure(equilibrium(name, arguments.events), labels, arguments.rounds, runnable, Path(folder)))
+            heap = equilibrium(name, arguments.events)
+            table += measure(heap, labels, arguments.rounds, runnable, Path(folder))
             print_trace([row for row in table if row["trace"] == name])
     if not arguments.no_save:
         save(table)
@@ -389,13 +390,13 @@ def save(table: list[dict[str, object]]) -> None:
         writer.writeheader()
         writer.writerows(table)
     compiler = shutil.which("g++")
-    version = subprocess.run([compiler, "-dumpversion"], capture_output=True, text=True).stdout.strip() if compiler else ""
+    version = subprocess.run([compiler, "-dumpversion"], capture_output=True, text=True).stdout if compiler else ""
     provenance = {
         "vecalloc": vecalloc.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": numba.__version__,
-        "g++": version,
+        "g++": version.strip(),
         "cpu": cpu_name(),
         "system": platform.platform(),
     }

@@ -359,6 +359,22 @@ def test_size_of_an_untouched_pool_that_grows(policy, size):
 # --- a pool that grows ---
 
 
+@pytest.mark.parametrize("policy", ["first-fit", "best-fit[ties=lifo]", "next-fit", "buddy", "buddy[order=lifo]"])
+def test_what_was_placed_before_an_error_is_live(policy):
+    heap = Pool(1024, policy, on_failure="grow")
+    with pytest.raises(InputError, match="would grow beyond"):
+        heap.alloc_many([16, 32, 1 << 60, 16])
+    live = heap.blocks()
+    assert live[:, 1].tolist() == [16, 32] and heap.stats()["blocks_now"] == 2
+    spare = len(heap._spare)
+    for _ in range(5):
+        with pytest.raises(InputError, match="would grow beyond"):
+            heap.alloc(1 << 60)
+    assert len(heap._spare) == spare
+    heap.free_many(live[:, 0])
+    assert heap.stats()["granted_now"] == 0 and len(heap.blocks()) == 0
+
+
 @pytest.mark.parametrize("policy", ["first-fit", "best-fit", "best-fit[ties=lifo]", "worst-fit", "next-fit"])
 def test_growing_at_the_top(policy):
     heap = Pool(64, policy, on_failure="grow")

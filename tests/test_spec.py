@@ -97,7 +97,12 @@ def test_commas_split_outside_brackets_only():
         ("best-fit[alignment=0]", ["power of two"]),
         ("static-partition[units=64]", ["option 'units' of static-partition is 64", "[4KiB,64KiB]"]),
         ("static-partition[units=[]]", ["write a list of sizes"]),
-        ("static-partition[units=[64,[64]]]", ["[64]", "whole number"]),
+        ("static-partition[units=[64,[64]]]", ["'[64]'", "write bytes"]),
+        ("first-fit[header=1\nmin_split=3]", ["'1\\nmin_split=3'", "write bytes"]),
+        ("first-fit[header=64#8]", ["'64#8'", "write bytes"]),
+        ("first-fit[header=" + "9" * 5000 + "]", ["write bytes"]),
+        ("static-partition[units=" + "[" * 3000 + "]" * 3000 + "]", ["write bytes"]),
+        (None, ["policy is None"]),
         ("static-partition[units=[64,-64]]", ["cannot be negative"]),
     ],
 )  # fmt: skip

@@ -1,5 +1,16 @@
-"""`python -m vecalloc` is `vecalloc`."""
+"""The door of the command line: `vecalloc` and `python -m vecalloc`."""
 
-from vecalloc.cli import main
+import signal
 
-main()
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it without a traceback from the first moment on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from vecalloc.cli import main as run
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from vecalloc import formats, metrics
 from vecalloc import ledger as columns
+from vecalloc.errors import InputError
+from vecalloc.formats.slots import check
 from vecalloc.ledger import Ledger
 from vecalloc.simulate import Simulation, Switches
-from vecalloc.spec import CLOCKS, Plan, checked_choice, checked_granule, make_plan, parse_policy
+from vecalloc.spec import CLOCKS, Plan, checked_choice, checked_granule, make_plan, parse_policy, whole_number
 from vecalloc.trace import Trace, events_of, load_of
 
 
@@ -34,7 +36,7 @@ def load_trace(path: str | Path) -> Trace:
     return formats.read(path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Replay:
     """What came of a replay.
 
@@ -44,9 +46,12 @@ class Replay:
         Policy, options and pool as used.
     on_failure : str
     addresses : int64 (allocs,)
-        Address of each alloc in order, in bytes; -1 where no memory was available.
+        Address of each alloc in order, in bytes; -1 where no memory was available. With on_failure="stop" the last one
+        is that of the request that failed, and all metrics are those of the events up to it.
     ledger : Ledger
         What the run wrote down (one replica).
+    metered : bool
+        Whether the ledger holds what `metrics` needs.
     seconds : float
         Processor time of the event loop, without compiling it; the only value here that differs from run to run.
     series : dict of str to array
@@ -60,6 +65,7 @@ class Replay:
     on_failure: str
     addresses: NDArray[np.int64]
     ledger: Ledger
+    metered: bool
     seconds: float
     series: dict[str, NDArray[np.int64]]
     hole_table: NDArray[np.int64]
@@ -75,7 +81,9 @@ class Replay:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics by name (see `vecalloc.metrics`)."""
+        """The metrics by name (see `vecalloc.metrics`); an InputError if they were not asked for."""
+        if not self.metered:
+            raise InputError("the metrics were not asked for: replay with metrics=True")
         return metrics.measure(self._account)
 
     @property
@@ -117,7 +125,7 @@ def replay(
     on_failure : {"drop", "grow", "stop"}
         A request that does not fit is dropped, grows the pool, or ends the replay.
     metrics, geometry : bool
-        What to write down beside addresses and failures.
+        What to write down beside addresses and failures; geometry and a series imply metrics.
     bins : int
         Bins of the histogram of placed addresses (geometry).
     every : int
@@ -135,10 +143,18 @@ def replay(
         For a policy, option, pool or clock that cannot be used.
     """
     checked_choice(clock, "clock", CLOCKS)
+    every = whole_number(every, "every", "of events")
+    bins = whole_number(bins, "bins")
+    if bins < 1:
+        raise InputError(f"bins is {bins}: write at least 1")
+    if not isinstance(trace, Trace):
+        raise InputError(f"trace is {trace!r}: load it first, with load_trace")
+    check(trace)
     _chosen, values = parse_policy(policy, options)
     events = events_of(trace, checked_granule(granule), values["header"], values["alignment"], clock == "time")
     plan = make_plan(policy, pool, granule, load_of(events), options)
-    simulation = Simulation(plan, 1, trace.slots, on_failure, Switches(metrics, geometry, bins))
+    metered = metrics or geometry or every > 0
+    simulation = Simulation(plan, 1, trace.slots, on_failure, Switches(metered, geometry, bins))
     simulation.prepare(events)
     series: list[list[int]] = []
     start = thread_time()
@@ -148,12 +164,13 @@ def replay(
         if progress:
             progress(position)
     seconds = thread_time() - start
-    placed = simulation.ledger.addresses[0]
+    placed = simulation.ledger.addresses[0, : simulation.ledger.counts[0, columns.ALLOCS]]
     return Replay(
         plan,
         on_failure,
         np.where(placed >= 0, placed * plan.granule, -1),
         simulation.ledger,
+        metered,
         seconds,
         dict(zip(_SERIES, np.array(series, np.int64).reshape(-1, len(_SERIES)).T, strict=True)),
         simulation.holes() * plan.granule,

@@ -36,10 +36,15 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by who called
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # a file name may be anything
     try:
         app()
     except InputError as error:
         print(f"vecalloc: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        print(f"vecalloc: not enough memory ({error}): choose a smaller pool or a larger granule", file=sys.stderr)
         sys.exit(2)
 
 
@@ -110,9 +115,11 @@ def replay(
         for size in pools:
             if not size.endswith("x"):
                 make_plan(name, size, unit)
-    from vecalloc import api
+    from vecalloc import formats
 
-    recorded = api.load_trace(trace)
+    recorded = formats.read(trace)
+    from vecalloc import api  # and numba with it: a file that cannot be read need not wait for it
+
     cases = [(name, size) for size in pools for name in names]
 
     def run(case: tuple[str, str], progress: Callable[[int], None]) -> "Replay":

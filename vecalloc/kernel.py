@@ -171,14 +171,22 @@ def _writable_folder(source: Path) -> Path | None:
     for folder in _cache_folders(source):
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Code is loaded from here: a folder that somebody else could have prepared is not to be trusted.
-            if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+            if not _is_ours(folder):
                 continue
             tempfile.TemporaryFile(dir=folder).close()
         except OSError:
             continue
         return folder
     return None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Code is loaded from here: a folder that somebody else could have prepared is not to be trusted."""
+    if not hasattr(os, "getuid"):
+        return True
+    # Anybody can make a folder in the temporary one, and who owns a folder can exchange what is in it.
+    made = [folder, folder.parent] if folder.parent.parent == Path(tempfile.gettempdir()) else [folder]
+    return all(place.stat().st_uid == os.getuid() for place in made)
 
 
 class _Locator(_CacheLocator):

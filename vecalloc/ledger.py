@@ -74,6 +74,7 @@ class Orders(NamedTuple):
     half_used : int64 (replicas, ORDERS)
         Free blocks of each order now: a free block's buddy is in use, or they would have merged.
     half_used_integral : float64 (replicas, ORDERS)
+        Of the orders below the pool's own: a wholly free pool is no half of a pair.
     """
 
     passed_up: np.ndarray

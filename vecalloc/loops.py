@@ -48,7 +48,6 @@ from vecalloc.ledger import (
     NOW_HOLES,
     NOW_LARGEST,
     NOW_LIMIT,
-    ORDERS,
     PEAK_LIVE,
     PEAK_REQUESTED,
     PLACED_SUM,
@@ -276,8 +275,9 @@ def _note_geometry(geometry, counts, bin_width, step, address, end, new_holes, l
     else:
         discard(ends, 0, address + (address - end))
         counts[BOTTOM_TAKEN] -= address == 0
-        # A run that joins the space above the limit is no hole: it leaves none, where others leave one.
-        counts[NEIGHBOURS + (-new_holes if limit_moved else 1 - new_holes)] += 1
+        if geometry.orders is None:  # buddies merge as far as it goes: they have no number of neighbours
+            # A run that joins the space above the limit is no hole: it leaves none, where others leave one.
+            counts[NEIGHBOURS + (-new_holes if limit_moved else 1 - new_holes)] += 1
     _note_orders(geometry.orders, step, highest(abs(end - address)), new_holes)
 
 
@@ -308,12 +308,12 @@ def _integrate_geometry(geometry, counts, integrals, limit, blocks, lasts):
     top = last(ends, 0) if blocks > 0 else np.int64(0)
     integrals[I_TOP] += lasts * top
     integrals[I_ENDS] += lasts * ((1 if limit > 0 and counts[BOTTOM_TAKEN] == 0 else 0) + (1 if top < limit else 0))
-    _integrate_orders(geometry.orders, lasts)
+    _integrate_orders(geometry.orders, limit, lasts)
 
 
 @outline
-def _integrate_orders(orders, lasts):
+def _integrate_orders(orders, limit, lasts):
     if orders is None:
         return
-    for o in range(ORDERS):
+    for o in range(highest(limit)):  # a wholly free pool is no half of a pair
         orders.half_used_integral[o] += lasts * orders.half_used[o]

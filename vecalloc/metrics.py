@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vecalloc import ledger as c
+from vecalloc.errors import InputError
 from vecalloc.ledger import Ledger
 
 
@@ -214,27 +215,32 @@ def geometry(ledger: Ledger, replica: int, granule: int) -> dict[str, object]:
     Returns
     -------
     dict
-        exact_fits; frees_by_neighbours, three counts (frees with 0, 1, 2 neighbouring holes); ends, the mean number of
-        pool ends that touch a hole; top, the mean end of the highest live block in bytes; placed_sum, sum of addresses
-        in bytes; histogram of placed addresses; for the buddy system passed_up, requests of each order that went up,
-        and half_used, the mean number of half-used pairs of each order (Purdom and Stigler 1970).
+        exact_fits, allocs that used a hole up (not of interest for a static partition); ends, the mean number of pool
+        ends that touch a hole; top, the mean end of the highest live block in bytes; placed_sum, sum of addresses in
+        bytes; histogram of placed addresses. But for the buddy system frees_by_neighbours, three counts (frees that
+        merged with 0, 1, 2 holes); for the buddy system passed_up, requests of each order that went up, and half_used,
+        the mean number of half-used pairs of each order (Purdom and Stigler 1970).
+
+    Raises
+    ------
+    InputError
+        If geometry was not asked for.
     """
     where = ledger.geometry
     if where is None:
-        raise ValueError("geometry was not asked for: replay with geometry=True")
+        raise InputError("geometry was not asked for: replay with geometry=True")
     counts, integrals = ledger.counts[replica], ledger.integrals[replica]
     duration = integrals[c.DURATION]
-    of_holes = {
+    common = {
         "exact_fits": int(counts[c.EXACT_FITS]),
-        "frees_by_neighbours": counts[c.NEIGHBOURS : c.NEIGHBOURS + 3].tolist(),
         "ends": _ratio(integrals[c.I_ENDS], duration),
         "top": _ratio(integrals[c.I_TOP], duration) * granule,
         "placed_sum": int(counts[c.PLACED_SUM]) * granule,
         "histogram": where.histogram[replica].tolist(),
     }
     if where.orders is None:
-        return of_holes
-    return of_holes | {
+        return common | {"frees_by_neighbours": counts[c.NEIGHBOURS : c.NEIGHBOURS + 3].tolist()}
+    return common | {
         "passed_up": where.orders.passed_up[replica].tolist(),
         "half_used": [_ratio(x, duration) for x in where.orders.half_used_integral[replica]],
     }

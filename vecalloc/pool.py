@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from vecalloc import ledger as columns
 from vecalloc import metrics
 from vecalloc.errors import InputError
+from vecalloc.loops import NEXT_ALLOC
 from vecalloc.simulate import Simulation, Switches
 from vecalloc.spec import checked_choice, make_plan, whole_number
 from vecalloc.trace import LARGEST_SIZE, LARGEST_SUM, Events, extents_of
@@ -77,7 +78,7 @@ class Pool:
         InputError
             If the size is negative or not whole.
         """
-        address = int(self.alloc_many([whole_number(size, "size")])[0])
+        address = int(self.alloc_many([whole_number(size, "size", "of bytes")])[0])
         return None if address < 0 else address
 
     def free(self, address: int) -> None:
@@ -110,6 +111,12 @@ class Pool:
         -------
         int64 (n,)
             Addresses in bytes, -1 where no memory was available.
+
+        Raises
+        ------
+        InputError
+            If a size is negative, no whole number or absurdly large: nothing is allocated. If a pool that grows would
+            pass what its policy can address: the sizes before that one have been allocated.
         """
         requested = _whole_array(sizes, "sizes")
         if len(requested) and (requested.min() < 0 or requested.max() > LARGEST_SIZE):
@@ -120,13 +127,17 @@ class Pool:
         slots = self._take_slots(len(requested))
         self._requested[slots] = requested
         extents = extents_of(requested, self._plan.granule, self._plan.header, self._plan.alignment)
-        self._run(slots, requested, extents)
-        placed = self._simulation.ledger.addresses[0]
-        served = placed >= 0
-        self._slot_at.update(zip((placed[served] * self._plan.granule).tolist(), slots[served].tolist(), strict=True))
-        self._spare.extend(slots[~served].tolist())
-        # What was refused is not live from now on, and nobody will free it.
-        self._simulation.ledger.counts[0, columns.DEMAND] -= extents[~served].sum()
+        try:
+            self._run(slots, requested, extents)
+        finally:  # a pool that grows may find that it cannot: what was placed before is live
+            placed = self._simulation.ledger.addresses[0]
+            served = placed >= 0
+            at = (placed[served] * self._plan.granule).tolist()
+            self._slot_at.update(zip(at, slots[served].tolist(), strict=True))
+            self._spare.extend(slots[~served].tolist())
+            # What was refused is not live from now on, and nobody will free it.
+            refused = ~served[: self._simulation.cursors[0, NEXT_ALLOC]]
+            self._simulation.ledger.counts[0, columns.DEMAND] -= extents[: len(refused)][refused].sum()
         return np.where(served, placed * self._plan.granule, -1)
 
     def free_many(self, addresses: ArrayLike) -> None:

@@ -26,6 +26,7 @@ from vecalloc.loops import (
     DROP,
     GROW,
     HALT,
+    HALTED,
     METERED,
     NEEDS_ROOM,
     NEXT_ALLOC,
@@ -150,7 +151,9 @@ class Simulation:
         for stop in [*range(every, count, every), count] if every else [count]:
             self.cursors[:, STOP] = stop
             self._run_stretch(events)
-            yield stop
+            yield int(self.cursors[:, POSITION].max())
+            if self.halted:
+                return
 
     def prepare(self, events: Events) -> None:
         """Compile the kernel for such events, or load it, without running any: a clock started after sees only them."""
@@ -189,11 +192,16 @@ class Simulation:
             )
         self.state = state
         if (geometry := self.ledger.geometry) is not None:
-            reach = int(state.registers[:, [LIMIT, REACH]].max())
+            reach = max(int(state.registers[:, [LIMIT, REACH]].max()), self.plan.granules)
             ends = extend_bitset(Bitset(geometry.ends, geometry.ends_table), reach + 1)
             geometry = geometry._replace(ends=ends.words, ends_table=ends.table)
             self.ledger = self.ledger._replace(geometry=geometry)
             self._count_half_used(replica)
+
+    @property
+    def halted(self) -> bool:
+        """Whether every replica has stopped at its first failure."""
+        return bool((self.cursors[:, REASON] == HALTED).all())
 
     def holes(self, replica: int = 0) -> np.ndarray:
         """The free runs of a replica in address order: int64 (n, 2), start and size in granules."""

@@ -33,7 +33,12 @@ ON_FAILURES = ("drop", "grow", "stop")
 CLOCKS = ("event", "time")
 """What time averages are taken over: every event lasts one unit; or the times of the trace."""
 
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+LARGEST_GRANULE = 1 << 40
+LARGEST_POOL = 1 << 62
+"""Bytes of a pool: its addresses fit an int64."""
+
+_SIZE = re.compile(r"\s*([0-9]{1,40}(?:\.[0-9]{1,40})?)\s*([A-Za-z]*)\s*")
+_FACTOR = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)x\s*")
 
 
 @dataclass(frozen=True)
@@ -89,14 +94,14 @@ class Plan:
         return self.policy.module(self.options)
 
 
-def whole_number(value: Any, what: str) -> int:
-    """Return `value` as an int; an InputError that names `what` unless it is a whole number >= 0."""
+def whole_number(value: Any, what: str, of: str = "") -> int:
+    """Return `value` as an int; an InputError that names `what` unless it is a whole number >= 0 (`of` something)."""
     try:
         number = value.__index__()
     except (AttributeError, TypeError):
-        raise InputError(f"{what} is {value!r}: write a whole number of bytes") from None
+        raise InputError(f"{what} is {value!r}: write a whole number {of}".rstrip()) from None
     if isinstance(value, bool):
-        raise InputError(f"{what} is {value!r}: write a whole number of bytes")
+        raise InputError(f"{what} is {value!r}: write a whole number {of}".rstrip())
     if number < 0:
         raise InputError(f"{what} is {number}: it cannot be negative")
     return int(number)
@@ -105,11 +110,11 @@ def whole_number(value: Any, what: str) -> int:
 def parse_size(text: Any, what: str = "size") -> int:
     """Bytes of a size as people write it: 4096, "4KiB", "1.5MiB"."""
     if not isinstance(text, str):
-        return whole_number(text, what)
+        return whole_number(text, what, "of bytes")
     match = _SIZE.fullmatch(text)
     if match is None or match[2] not in _UNITS:
         hint = did_you_mean(match[2], _UNITS) if match else ""
-        raise InputError(f"{what} is {text!r}{hint}: write bytes, or a number with a unit such as 64KiB or 1.5MiB")
+        raise InputError(f"{what} is {text[:60]!r}{hint}: write bytes, or a number with a unit such as 64KiB or 1.5MiB")
     size = Fraction(match[1]) * _UNITS[match[2]]
     if size.denominator != 1:
         raise InputError(f"{what} is {text!r}, which is no whole number of bytes")
@@ -141,7 +146,10 @@ def policies_of(text: str) -> list[str]:
         names += POLICIES if part == "all" else [part]
     if not names:
         raise InputError("no policy is named: write one such as first-fit, or all")
-    return list(dict.fromkeys(names))
+    by_label: dict[str, str] = {}
+    for name in names:
+        by_label.setdefault(label_of(*parse_policy(name)), name)
+    return list(by_label.values())
 
 
 def parse_policy(text: str, keywords: dict[str, Any] | None = None) -> tuple[Policy, dict[str, Any]]:
@@ -152,6 +160,8 @@ def parse_policy(text: str, keywords: dict[str, Any] | None = None) -> tuple[Pol
     InputError
         If the policy or an option is not known, or a value is not one that the option takes.
     """
+    if not isinstance(text, str):
+        raise InputError(f"policy is {text!r}: write a name such as 'best-fit[ties=lifo]'")
     name, bracket, rest = text.strip().partition("[")
     if bracket and not rest.endswith("]"):
         raise InputError(f"policy {text!r} has no closing bracket: write {name}[key=value,...]")
@@ -182,14 +192,19 @@ def parse_policy(text: str, keywords: dict[str, Any] | None = None) -> tuple[Pol
 
 
 def _parse_value(text: str) -> Any:
-    """A TOML scalar, a list, or a bare word."""
-    if not text.isprintable() or "#" in text:  # what TOML would take for a comment, or a second line
-        return text
+    """A TOML scalar, a bare word, or a list of those."""
     if text.startswith("[") and text.endswith("]"):
-        return [_parse_value(part) for part in split_list(text[1:-1])]
+        return [_parse_scalar(part) for part in split_list(text[1:-1])]
+    return _parse_scalar(text)
+
+
+def _parse_scalar(text: str) -> Any:
+    """A TOML scalar; else the text as it is."""
+    if not text.isprintable() or text[:1] in "[{" or "#" in text:  # no scalar, a second line, a comment
+        return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # no TOML, or more digits than Python converts
         return text
 
 
@@ -224,8 +239,8 @@ def _written(value: Any) -> str:
 def checked_granule(granule: Any) -> int:
     """A granule in bytes: a power of two."""
     size = parse_size(granule, "granule")
-    if size < 1 or size & (size - 1):
-        raise InputError(f"granule is {size}: write a power of two such as 16")
+    if size < 1 or size & (size - 1) or size > LARGEST_GRANULE:
+        raise InputError(f"granule is {size}: write a power of two up to {LARGEST_GRANULE}, such as 16")
     return size
 
 
@@ -263,6 +278,8 @@ def make_plan(
             f"a pool of {granules * granule:,} bytes is {granules:,} granules of {granule}, more than the {most:,} "
             f"that {label} can address: choose a granule of at least {granule << ((granules - 1) // most).bit_length()}"
         )
+    if granules * granule > LARGEST_POOL:
+        raise InputError(f"pool is {granules * granule} bytes: write at most {LARGEST_POOL}")
     if values.get("carve") == "high" and granules % step:
         raise InputError(
             f"{label}: carving the high end of a pool of {granules * granule} bytes gives no addresses that are "
@@ -278,10 +295,10 @@ def make_plan(
 
 def _granules_of(policy: Policy, pool: Any, granule: int, load: int | None, step: int) -> int:
     if isinstance(pool, str) and pool.strip().endswith("x"):
-        try:
-            factor = Fraction(pool.strip()[:-1])
-        except (ValueError, ZeroDivisionError):
-            raise InputError(f"pool is {pool!r}: write a size, or a factor of the load such as 0.9x") from None
+        match = _FACTOR.fullmatch(pool)
+        if match is None:
+            raise InputError(f"pool is {pool[:60]!r}: write a size, or a factor of the load such as 0.9x")
+        factor = Fraction(match[1])
         if load is None:
             raise InputError(f"pool is {pool!r}, a factor of the peak load, but there is no trace here: write a size")
         if factor <= 0:

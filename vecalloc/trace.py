@@ -30,7 +30,7 @@ LARGEST_SUM = 1 << 62
 """Granules that all requests of a trace may add up to: running sums of them stay in int64."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """A program's allocs and frees in order.
 
@@ -46,6 +46,8 @@ class Trace:
         What is known about the recording (source, command, ...).
     anomalies : dict of str to int
         What a reader dropped or mended, by kind.
+    checked : bool
+        Whether whoever made it has seen to it that every event is possible; else `replay` looks.
     """
 
     slot: NDArray[np.int32]
@@ -53,6 +55,7 @@ class Trace:
     time: NDArray[np.float64] | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     anomalies: dict[str, int] = field(default_factory=dict)
+    checked: bool = field(default=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.slot)

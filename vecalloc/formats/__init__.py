@@ -5,6 +5,7 @@ read is bounded before memory is taken, and whatever is wrong with it is a `Trac
 the value found there and the remedy.
 """
 
+import stat
 from pathlib import Path
 
 from vecalloc.errors import InputError
@@ -40,11 +41,15 @@ def read(path: str | Path) -> Trace:
 
 def _check_is_file(path: Path) -> None:
     """Refuse what is no regular file."""
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise TraceError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:  # no permission, a name that is too long, a null byte in it
+        raise TraceError(f"{path}: cannot be looked at ({error}); check the path") from None
+    if stat.S_ISDIR(mode):
         raise TraceError(f"{path}: is a directory; name a file in it")
-    if not path.exists():
-        raise TraceError(f"{path}: no such file; check the path")
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise TraceError(f"{path}: is not a regular file; save it to one first")
 
 

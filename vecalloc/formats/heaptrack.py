@@ -143,7 +143,7 @@ class _Reader:
         if self._rest:
             anomalies["truncated_lines"] = 1  # the program was killed while heaptrack wrote
         slot, signed, time = (np.concatenate(part) for part in zip(*self._parts, strict=True))
-        return Trace(slot, signed, time, {"source": "heaptrack --raw"}, anomalies)
+        return Trace(slot, signed, time, {"source": "heaptrack --raw"}, anomalies, checked=True)
 
 
 @kernel

@@ -76,7 +76,7 @@ def read(path: str | PathLike[str]) -> Trace:
     from vecalloc.formats.slots import recycle  # numba comes with it: files that cannot be read need not wait for it
 
     slot, signed = recycle(op, id, size, name)
-    return Trace(slot, signed, meta=meta)
+    return Trace(slot, signed, meta=meta, checked=True)
 
 
 def _members(archive: zipfile.ZipFile, name: str) -> dict[str, zipfile.ZipInfo]:

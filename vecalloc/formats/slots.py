@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vecalloc.formats import TraceError
 from vecalloc.kernel import kernel
-from vecalloc.trace import LARGEST_SIZE
+from vecalloc.trace import LARGEST_SIZE, Trace
 
 ALLOC, FREE = 0, 1
 
@@ -105,6 +105,52 @@ def _recycle(op, id, size, slot, signed, slot_of, emptied, asked):  # type: igno
         else:
             return BAD_OP, i
     return FINE, len(op)
+
+
+def check(trace: Trace) -> None:
+    """Refuse a Trace that somebody made by hand and that says something impossible; what a reader made passes at once.
+
+    Raises
+    ------
+    TraceError
+        If lengths or types do not fit, a slot is negative or absurd, an event takes a slot that is taken or frees one
+        that is free (or of another size), a size is too large, or times decrease: names the event.
+    """
+    if trace.checked:
+        return
+    for name, wanted in (("slot", np.int32), ("size", np.int64), ("time", np.float64)):
+        column = getattr(trace, name)
+        if name == "time" and column is None:
+            continue
+        if not isinstance(column, np.ndarray) or column.dtype != wanted or column.shape != trace.slot.shape[:1]:
+            raise TraceError(f"the trace's {name} is not an array of {np.dtype(wanted)}, one an event")
+    if len(trace) and (trace.slot.min() < 0 or trace.slots > len(trace)):
+        raise TraceError("the trace's slots are not numbered from 0 and used again: number them so")
+    if trace.time is not None and not (np.diff(trace.time) >= 0).all():
+        event = int(np.flatnonzero(~(np.diff(trace.time) >= 0))[0]) + 1
+        raise TraceError(f"event {event} (counted from 0) of the trace: its time is before that of the event before it")
+    event = _first_impossible(trace.slot, trace.size, np.full(trace.slots, -1, np.int64))
+    if event < len(trace):
+        raise TraceError(
+            f"event {event} (counted from 0) of the trace, slot {trace.slot[event]}, size {trace.size[event]}: an "
+            f"alloc takes a free slot and at most {LARGEST_SIZE} bytes, a free repeats the size of its block as ~size"
+        )
+
+
+@kernel
+def _first_impossible(slot, size, asked):  # type: ignore[no-untyped-def]
+    """The first event that cannot be; `asked` is -1 for a free slot."""
+    for i in range(len(slot)):
+        s = slot[i]
+        if size[i] >= 0:
+            if asked[s] >= 0 or size[i] > LARGEST_SIZE:
+                return i
+            asked[s] = size[i]
+        else:
+            if asked[s] != ~size[i]:
+                return i
+            asked[s] = -1
+    return len(slot)
 
 
 def _sentence(fault: int, event: int, op: NDArray[np.int8], id: NDArray[np.int32], size: NDArray[np.int64]) -> str:

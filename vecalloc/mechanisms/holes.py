@@ -8,7 +8,7 @@ is the end of the highest live block, and the space above it is no hole: a block
 freeing the last block moves it down, over the hole that stood before it.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -47,6 +47,15 @@ class Holes(NamedTuple):
 
     bitmaps: Bitmaps
     registers: np.ndarray
+
+
+class HoleHeap(Protocol):
+    """The state of a policy that stands on holes."""
+
+    @property
+    def holes(self) -> Holes:
+        """Its holes, of many replicas."""
+        ...
 
 
 def new_holes(replicas: int, granules: int, grows: bool, min_split: int = 1, carve_high: bool = False) -> Holes:
@@ -89,6 +98,11 @@ def reach_for(holes: Holes, replica: int, extent: int, most: int) -> int | None:
 def table_of_holes(holes: Holes, replica: int) -> np.ndarray:
     """All holes of one replica in address order: int64 (n, 2), start and size in granules."""
     return hole_table(holes.bitmaps.words[replica], int(holes.registers[replica, LIMIT]))
+
+
+def holes_of_heap(heap: HoleHeap, replica: int) -> np.ndarray:
+    """`table_of_holes` of a policy's whole state, whatever index stands beside the holes."""
+    return table_of_holes(heap.holes, replica)
 
 
 @rows

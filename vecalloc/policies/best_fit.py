@@ -5,11 +5,9 @@ The size index answers both questions with one 64-ary bitset each.
 Source: Knuth, TAOCP vol. 1, section 2.5 (best-fit method); Wilson et al. (1995), section 3.5.
 """
 
-import numpy as np
-
 from vecalloc.kernel import inline, kernel
 from vecalloc.loops import replay_each
-from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
+from vecalloc.mechanisms.holes import holes_of_heap, place_at_limit, why_no_hole_fits
 from vecalloc.mechanisms.size_index import (
     IndexHeap,
     extend_index_heap,
@@ -28,11 +26,7 @@ def new(replicas: int, granules: int, grows: bool, rules: Rules) -> IndexHeap:
     return new_index_heap(replicas, granules, grows, rules.min_split, rules.carve_high)
 
 
-def holes(state: IndexHeap, replica: int) -> np.ndarray:
-    """All holes in address order: int64 (n, 2), start and size in granules."""
-    return table_of_holes(state.holes, replica)
-
-
+holes = holes_of_heap
 make_room = extend_index_heap
 pick = pick_index_heap
 free = free_into_index

@@ -6,11 +6,9 @@ list for each size. Half the price of ties to the lowest address, and other addr
 Source: Wilson et al. (1995), section 3.5 (LIFO order among equals).
 """
 
-import numpy as np
-
 from vecalloc.kernel import inline, kernel
 from vecalloc.loops import replay_each
-from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
+from vecalloc.mechanisms.holes import holes_of_heap, place_at_limit, why_no_hole_fits
 from vecalloc.mechanisms.size_lists import (
     ListHeap,
     extend_list_heap,
@@ -29,11 +27,7 @@ def new(replicas: int, granules: int, grows: bool, rules: Rules) -> ListHeap:
     return new_list_heap(replicas, granules, grows, rules.min_split, rules.carve_high)
 
 
-def holes(state: ListHeap, replica: int) -> np.ndarray:
-    """All holes in address order: int64 (n, 2), start and size in granules."""
-    return table_of_holes(state.holes, replica)
-
-
+holes = holes_of_heap
 make_room = extend_list_heap
 pick = pick_list_heap
 free = free_into_lists

@@ -30,7 +30,7 @@ from vecalloc.mechanisms.hole_tree import (
     root,
     scan_word,
 )
-from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
+from vecalloc.mechanisms.holes import holes_of_heap, place_at_limit, why_no_hole_fits
 from vecalloc.mechanisms.registers import CURSOR, GRANTED, NONE
 from vecalloc.policies.table import Rules
 
@@ -40,11 +40,7 @@ def new(replicas: int, granules: int, grows: bool, rules: Rules) -> TreeHeap:
     return new_tree_heap(replicas, granules, grows, rules.min_split)
 
 
-def holes(state: TreeHeap, replica: int) -> np.ndarray:
-    """All holes in address order: int64 (n, 2), start and size in granules."""
-    return table_of_holes(state.holes, replica)
-
-
+holes = holes_of_heap
 make_room = extend_tree_heap
 pick = pick_tree_heap
 free = free_into_tree

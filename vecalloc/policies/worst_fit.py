@@ -6,8 +6,6 @@ address: worst-fit is first-fit for a request as large as the largest hole.
 Source: Knuth, TAOCP vol. 1, section 2.5, exercises; Wilson et al. (1995), section 3.5.
 """
 
-import numpy as np
-
 from vecalloc.kernel import inline, kernel
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.hole_tree import (
@@ -22,7 +20,7 @@ from vecalloc.mechanisms.hole_tree import (
     root,
     scan_word,
 )
-from vecalloc.mechanisms.holes import place_at_limit, table_of_holes, why_no_hole_fits
+from vecalloc.mechanisms.holes import holes_of_heap, place_at_limit, why_no_hole_fits
 from vecalloc.policies.table import Rules
 
 
@@ -31,11 +29,7 @@ def new(replicas: int, granules: int, grows: bool, rules: Rules) -> TreeHeap:
     return new_tree_heap(replicas, granules, grows, rules.min_split, rules.carve_high)
 
 
-def holes(state: TreeHeap, replica: int) -> np.ndarray:
-    """All holes in address order: int64 (n, 2), start and size in granules."""
-    return table_of_holes(state.holes, replica)
-
-
+holes = holes_of_heap
 make_room = extend_tree_heap
 pick = pick_tree_heap
 free = free_into_tree
