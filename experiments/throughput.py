@@ -5,7 +5,7 @@
 
 Each trace is a heap in equilibrium: as many allocs as frees, sizes lognormal (median 128 bytes, sigma 1.2, clipped to
 16 .. 4096, in granules of 16), lifetimes exponential, 75 % of the pool requested on average; T4 has powers of two. What
-is timed comes after a warm-up of three times the live blocks. One round runs everything once, one after the other, so a
+is timed comes after a warm-up of at least three times the live blocks. One round runs everything once, one after the other, so a
 ratio compares neighbours in time; the table has medians over rounds. experiments/README.md says what each column is.
 """
 
@@ -96,7 +96,7 @@ def equilibrium(name: str, timed: int) -> Heap:
     bits, law = HEAPS[name]
     rng = np.random.default_rng([2026, bits, law is powers])
     live = int(0.75 * (1 << bits) / law(rng, 1_000_000).mean())
-    warm = 3 * live
+    warm = max(3 * live, 1 << 20)  # long, for the loop is left and entered again after as many events
     count = warm + timed
     room = int(live + 12 * live**0.5 + 64)
     slots, extents = np.empty(count, np.int32), np.empty(count, np.int64)
