@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vecalloc.kernel import inline, outline, rows
-from vecalloc.mechanisms.bits import bit, bits_from, bits_up_to, highest, lowest
+from vecalloc.mechanisms.bits import at, bit, bits_from, bits_up_to, highest, lowest
 
 
 class Bitmaps(NamedTuple):
@@ -71,37 +71,37 @@ def pick_bitmaps(bitmaps, r):
 def set_start(bitmaps, p):
     """A block or hole starts at p (or the limit is there)."""
     w = p >> 6
-    old = bitmaps.words[2 * w]
-    bitmaps.words[2 * w] = old | bit(p)
+    old = bitmaps.words[at(2 * w)]
+    bitmaps.words[at(2 * w)] = old | bit(p)
     if old == 0:
-        old = bitmaps.summary[w >> 6]
-        bitmaps.summary[w >> 6] = old | bit(w)
+        old = bitmaps.summary[at(w >> 6)]
+        bitmaps.summary[at(w >> 6)] = old | bit(w)
         if old == 0:
-            bitmaps.digest[w >> 12] |= bit(w >> 6)
+            bitmaps.digest[at(w >> 12)] |= bit(w >> 6)
 
 
 @inline
 def clear_start(bitmaps, p):
     """What started at p has merged with what stands before it."""
     w = p >> 6
-    new = bitmaps.words[2 * w] & ~bit(p)
-    bitmaps.words[2 * w] = new
+    new = bitmaps.words[at(2 * w)] & ~bit(p)
+    bitmaps.words[at(2 * w)] = new
     if new == 0:
-        new = bitmaps.summary[w >> 6] & ~bit(w)
-        bitmaps.summary[w >> 6] = new
+        new = bitmaps.summary[at(w >> 6)] & ~bit(w)
+        bitmaps.summary[at(w >> 6)] = new
         if new == 0:
-            bitmaps.digest[w >> 12] &= ~bit(w >> 6)
+            bitmaps.digest[at(w >> 12)] &= ~bit(w >> 6)
 
 
 @inline
 def next_start(bitmaps, p):
     """The first start >= p, for p <= limit. Two words are looked at before the summaries: most blocks are short."""
     w = p >> 6
-    word = bitmaps.words[2 * w] & bits_from(p)
+    word = bitmaps.words[at(2 * w)] & bits_from(p)
     if word != 0:
         return (w << 6) + lowest(word)
     w += 1
-    word = bitmaps.words[2 * w]
+    word = bitmaps.words[at(2 * w)]
     if word != 0:
         return (w << 6) + lowest(word)
     return _next_start_far(bitmaps, w + 1)
@@ -110,30 +110,30 @@ def next_start(bitmaps, p):
 @outline
 def _next_start_far(bitmaps, w):
     """The first start in word w or above, through the summaries."""
-    word = bitmaps.summary[w >> 6] & bits_from(w)
+    word = bitmaps.summary[at(w >> 6)] & bits_from(w)
     if word != 0:
         w = ((w >> 6) << 6) + lowest(word)
     else:
         v = (w >> 6) + 1
         u = v >> 6
-        word = bitmaps.digest[u] & bits_from(v)
+        word = bitmaps.digest[at(u)] & bits_from(v)
         while word == 0:
             u += 1
-            word = bitmaps.digest[u]
+            word = bitmaps.digest[at(u)]
         v = (u << 6) + lowest(word)
-        w = (v << 6) + lowest(bitmaps.summary[v])
-    return (w << 6) + lowest(bitmaps.words[2 * w])
+        w = (v << 6) + lowest(bitmaps.summary[at(v)])
+    return (w << 6) + lowest(bitmaps.words[at(2 * w)])
 
 
 @inline
 def previous_start(bitmaps, p):
     """The last start <= p, for p >= 0 (start 0 is always set)."""
     w = p >> 6
-    word = bitmaps.words[2 * w] & bits_up_to(p)
+    word = bitmaps.words[at(2 * w)] & bits_up_to(p)
     if word != 0:
         return (w << 6) + highest(word)
     w -= 1
-    word = bitmaps.words[2 * w]
+    word = bitmaps.words[at(2 * w)]
     if word != 0:
         return (w << 6) + highest(word)
     return _previous_start_far(bitmaps, w - 1)
@@ -142,34 +142,34 @@ def previous_start(bitmaps, p):
 @outline
 def _previous_start_far(bitmaps, w):
     """The last start in word w or below, through the summaries."""
-    word = bitmaps.summary[w >> 6] & bits_up_to(w)
+    word = bitmaps.summary[at(w >> 6)] & bits_up_to(w)
     if word != 0:
         w = ((w >> 6) << 6) + highest(word)
     else:
         v = (w >> 6) - 1
         u = v >> 6
-        word = bitmaps.digest[u] & bits_up_to(v)
+        word = bitmaps.digest[at(u)] & bits_up_to(v)
         while word == 0:
             u -= 1
-            word = bitmaps.digest[u]
+            word = bitmaps.digest[at(u)]
         v = (u << 6) + highest(word)
-        w = (v << 6) + highest(bitmaps.summary[v])
-    return (w << 6) + highest(bitmaps.words[2 * w])
+        w = (v << 6) + highest(bitmaps.summary[at(v)])
+    return (w << 6) + highest(bitmaps.words[at(2 * w)])
 
 
 @inline
 def is_hole(bitmaps, p):
     """1 if a hole starts at p, else 0."""
-    return (bitmaps.words[2 * (p >> 6) + 1] >> (p & 63)) & 1
+    return (bitmaps.words[at(2 * (p >> 6) + 1)] >> (p & 63)) & 1
 
 
 @inline
 def mark_hole(bitmaps, p):
     """What starts at p is a hole."""
-    bitmaps.words[2 * (p >> 6) + 1] |= bit(p)
+    bitmaps.words[at(2 * (p >> 6) + 1)] |= bit(p)
 
 
 @inline
 def unmark_hole(bitmaps, p):
     """What starts at p is no hole (any more)."""
-    bitmaps.words[2 * (p >> 6) + 1] &= ~bit(p)
+    bitmaps.words[at(2 * (p >> 6) + 1)] &= ~bit(p)

@@ -19,6 +19,7 @@ LANE_BITS = 4
 """log2(LANES)"""
 
 _UNSIGNED = (1 << 64) - 1
+_WORD = ir.IntType(64)
 
 
 def _word_primitive(twin):
@@ -101,6 +102,33 @@ def _bits_up_to_twin(i):
 def bits_up_to(builder, i):
     """The bits of a word at or below `i & 63`."""
     return builder.not_(_shift(builder, -2, i))
+
+
+def _window_twin(high, low, i):
+    both = (int(high) & _UNSIGNED) << 64 | (int(low) & _UNSIGNED)
+    word = (both >> (int(i) & 63)) & _UNSIGNED
+    return np.int64(word - (1 << 64) if word >> 63 else word)
+
+
+@primitive(_window_twin)
+def window(typing, high, low, i):
+    """The 64 bits from bit `i & 63` on of the word `low` followed by the word `high`."""
+
+    def emit(context, builder, signature, args):
+        shift = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_WORD, [_WORD] * 3), "llvm.fshr.i64")
+        return builder.call(shift, args)
+
+    return types.int64(types.int64, types.int64, types.int64), emit
+
+
+def _at_twin(i):
+    return int(i)
+
+
+@primitive(_at_twin)
+def at(typing, i):
+    """An index that is known not to be negative: without the question whether it counts from the end."""
+    return types.uint64(types.int64), lambda context, builder, signature, args: args[0]
 
 
 @inline

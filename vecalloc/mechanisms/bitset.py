@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vecalloc.kernel import inline, rows
-from vecalloc.mechanisms.bits import bit, bits_above, bits_from, highest, lowest
+from vecalloc.mechanisms.bits import at, bit, bits_above, bits_from, highest, lowest
 
 _DEPTH = 6
 """Most levels of a row (64^6 members), and the last column of the table: how many levels the row has."""
@@ -104,16 +104,16 @@ def pick_bitset(bitset, r):
 @inline
 def contains(bitset, row, i):
     """1 if i is in the row, else 0."""
-    return (bitset.words[bitset.table[row * _COLUMNS] + (i >> 6)] >> (i & 63)) & 1
+    return (bitset.words[at(bitset.table[at(row * _COLUMNS)] + (i >> 6))] >> (i & 63)) & 1
 
 
 @inline
 def insert(bitset, row, i):
     """Put i into the row. True if the row was empty."""
-    for level in range(bitset.table[row * _COLUMNS + _DEPTH]):
-        w = bitset.table[row * _COLUMNS + level] + (i >> 6)
-        old = bitset.words[w]
-        bitset.words[w] = old | bit(i)
+    for level in range(bitset.table[at(row * _COLUMNS + _DEPTH)]):
+        w = bitset.table[at(row * _COLUMNS + level)] + (i >> 6)
+        old = bitset.words[at(w)]
+        bitset.words[at(w)] = old | bit(i)
         if old != 0:
             return False
         i >>= 6
@@ -123,10 +123,10 @@ def insert(bitset, row, i):
 @inline
 def discard(bitset, row, i):
     """Take i out of the row. True if the row is empty now."""
-    for level in range(bitset.table[row * _COLUMNS + _DEPTH]):
-        w = bitset.table[row * _COLUMNS + level] + (i >> 6)
-        new = bitset.words[w] & ~bit(i)
-        bitset.words[w] = new
+    for level in range(bitset.table[at(row * _COLUMNS + _DEPTH)]):
+        w = bitset.table[at(row * _COLUMNS + level)] + (i >> 6)
+        new = bitset.words[at(w)] & ~bit(i)
+        bitset.words[at(w)] = new
         if new != 0:
             return False
         i >>= 6
@@ -137,8 +137,8 @@ def discard(bitset, row, i):
 def first(bitset, row):
     """The smallest member of a row that is not empty."""
     i = np.int64(0)
-    for level in range(bitset.table[row * _COLUMNS + _DEPTH] - 1, -1, -1):
-        i = (i << 6) + lowest(bitset.words[bitset.table[row * _COLUMNS + level] + i])
+    for level in range(bitset.table[at(row * _COLUMNS + _DEPTH)] - 1, -1, -1):
+        i = (i << 6) + lowest(bitset.words[at(bitset.table[at(row * _COLUMNS + level)] + i)])
     return i
 
 
@@ -146,27 +146,27 @@ def first(bitset, row):
 def last(bitset, row):
     """The largest member of a row, -1 if it is empty."""
     i = np.int64(0)
-    top = bitset.table[row * _COLUMNS + _DEPTH] - 1
-    if bitset.words[bitset.table[row * _COLUMNS + top]] == 0:
+    top = bitset.table[at(row * _COLUMNS + _DEPTH)] - 1
+    if bitset.words[at(bitset.table[at(row * _COLUMNS + top)])] == 0:
         return np.int64(-1)
     for level in range(top, -1, -1):
-        i = (i << 6) + highest(bitset.words[bitset.table[row * _COLUMNS + level] + i])
+        i = (i << 6) + highest(bitset.words[at(bitset.table[at(row * _COLUMNS + level)] + i)])
     return i
 
 
 @inline
 def next_member(bitset, row, i):
     """The smallest member >= i of a row, -1 if there is none; 0 <= i < the row's size."""
-    word = bitset.words[bitset.table[row * _COLUMNS] + (i >> 6)] & bits_from(i)
+    word = bitset.words[at(bitset.table[at(row * _COLUMNS)] + (i >> 6))] & bits_from(i)
     level = 0
     while word == 0:
         level += 1
-        if level == bitset.table[row * _COLUMNS + _DEPTH]:
+        if level == bitset.table[at(row * _COLUMNS + _DEPTH)]:
             return np.int64(-1)
         i >>= 6
-        word = bitset.words[bitset.table[row * _COLUMNS + level] + (i >> 6)] & bits_above(i)
+        word = bitset.words[at(bitset.table[at(row * _COLUMNS + level)] + (i >> 6))] & bits_above(i)
     i = ((i >> 6) << 6) + lowest(word)
     while level > 0:
         level -= 1
-        i = (i << 6) + lowest(bitset.words[bitset.table[row * _COLUMNS + level] + i])
+        i = (i << 6) + lowest(bitset.words[at(bitset.table[at(row * _COLUMNS + level)] + i)])
     return i

@@ -19,7 +19,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, outline, rows
 from vecalloc.mechanisms.bitmaps import next_start, previous_start
-from vecalloc.mechanisms.bits import bit, highest, lowest
+from vecalloc.mechanisms.bits import at, bit, highest, lowest, window
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, insert_all, last, new_bitset, next_member, pick_bitset
 from vecalloc.mechanisms.holes import (
     Holes,
@@ -160,13 +160,13 @@ def insert_hole(index, registers, start, size):
         _insert_big(index.big, registers, start, size)
         return
     octave = (highest(size | 32) - _FIRST_OCTAVE) * _COLUMNS
-    row = size - index.octaves[octave + _FIRST_SIZE]
-    i = start >> index.octaves[octave + _CHUNK]
-    for level in range(index.octaves[octave + _DEPTH]):
+    row = size - index.octaves[at(octave + _FIRST_SIZE)]
+    i = start >> index.octaves[at(octave + _CHUNK)]
+    for level in range(index.octaves[at(octave + _DEPTH)]):
         column = _LEVELS + 2 * level
-        w = index.octaves[octave + column] + row * index.octaves[octave + column + 1] + (i >> 6)
-        old = index.chunks[w]
-        index.chunks[w] = old | bit(i)
+        w = index.octaves[at(octave + column)] + row * index.octaves[at(octave + column + 1)] + (i >> 6)
+        old = index.chunks[at(w)]
+        index.chunks[at(w)] = old | bit(i)
         if old != 0:
             return
         i >>= 6
@@ -182,13 +182,13 @@ def remove_hole(index, bitmaps, registers, start, size):
     if size < 64 and _has_twin(bitmaps, start, size):
         return
     octave = (highest(size | 32) - _FIRST_OCTAVE) * _COLUMNS
-    row = size - index.octaves[octave + _FIRST_SIZE]
-    i = start >> index.octaves[octave + _CHUNK]
-    for level in range(index.octaves[octave + _DEPTH]):
+    row = size - index.octaves[at(octave + _FIRST_SIZE)]
+    i = start >> index.octaves[at(octave + _CHUNK)]
+    for level in range(index.octaves[at(octave + _DEPTH)]):
         column = _LEVELS + 2 * level
-        w = index.octaves[octave + column] + row * index.octaves[octave + column + 1] + (i >> 6)
-        new = index.chunks[w] & ~bit(i)
-        index.chunks[w] = new
+        w = index.octaves[at(octave + column)] + row * index.octaves[at(octave + column + 1)] + (i >> 6)
+        new = index.chunks[at(w)] & ~bit(i)
+        index.chunks[at(w)] = new
         if new != 0:
             return
         i >>= 6
@@ -197,34 +197,40 @@ def remove_hole(index, bitmaps, registers, start, size):
 
 @inline
 def _has_twin(bitmaps, start, size):
-    """Whether another hole of the same size starts in the same word."""
+    """Whether another hole of the same size (below 64) starts in the same word."""
     w = start >> 6
-    word = bitmaps.words[2 * w + 1] & ~bit(start)
-    while word != 0:
-        p = (w << 6) + lowest(word)
-        word &= word - 1
+    candidates = _may_have_size(bitmaps, w, size) & ~bit(start)
+    while candidates != 0:
+        p = (w << 6) + lowest(candidates)
+        candidates &= candidates - 1
         if next_start(bitmaps, p + 1) - p == size:
             return True
     return False
 
 
 @inline
+def _may_have_size(bitmaps, w, size):
+    """The holes that start in word w with a start `size` (below 64) above theirs: it is their end, or one beyond it."""
+    return bitmaps.words[at(2 * w + 1)] & window(bitmaps.words[at(2 * w + 2)], bitmaps.words[at(2 * w)], size)
+
+
+@inline
 def lowest_of_size(index, bitmaps, size):
     """Start of the lowest hole of an indexed size of which there is one."""
     octave = (highest(size | 32) - _FIRST_OCTAVE) * _COLUMNS
-    row = size - index.octaves[octave + _FIRST_SIZE]
+    row = size - index.octaves[at(octave + _FIRST_SIZE)]
     i = np.int64(0)
-    for level in range(index.octaves[octave + _DEPTH] - 1, -1, -1):
+    for level in range(index.octaves[at(octave + _DEPTH)] - 1, -1, -1):
         column = _LEVELS + 2 * level
-        w = index.octaves[octave + column] + row * index.octaves[octave + column + 1] + i
-        i = (i << 6) + lowest(index.chunks[w])
+        w = index.octaves[at(octave + column)] + row * index.octaves[at(octave + column + 1)] + i
+        i = (i << 6) + lowest(index.chunks[at(w)])
     if size >= 64:
         # The hole is at least as long as the chunk: nothing else starts between its start and the end of the chunk.
-        return previous_start(bitmaps, ((i + 1) << index.octaves[octave + _CHUNK]) - 1)
-    word = bitmaps.words[2 * i + 1]
+        return previous_start(bitmaps, ((i + 1) << index.octaves[at(octave + _CHUNK)]) - 1)
+    candidates = _may_have_size(bitmaps, i, size)
     while True:
-        p = (i << 6) + lowest(word)
-        word &= word - 1
+        p = (i << 6) + lowest(candidates)
+        candidates &= candidates - 1
         if next_start(bitmaps, p + 1) - p == size:
             return p
 
