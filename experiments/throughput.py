@@ -5,8 +5,9 @@
 
 Each trace is a heap in equilibrium: as many allocs as frees, sizes lognormal (median 128 bytes, sigma 1.2, clipped to
 16 .. 4096, in granules of 16), lifetimes exponential, 75 % of the pool requested on average; T4 has powers of two. What
-is timed comes after a warm-up of at least three times the live blocks. One round runs everything once, one after the other, so a
-ratio compares neighbours in time; the table has medians over rounds. experiments/README.md says what each column is.
+is timed comes after a warm-up of at least three times the live blocks. One round runs everything once, one after the
+other, so a ratio compares neighbours in time; the table has medians over rounds. experiments/README.md says what each
+column is.
 """
 
 import argparse

@@ -56,7 +56,7 @@ from vecalloc.ledger import (
     Geometry,
     Orders,
 )
-from vecalloc.mechanisms.bits import highest
+from vecalloc.mechanisms.bits import at, highest
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, last
 from vecalloc.mechanisms.registers import GRANTED, HOLES, LIMIT, TOO_LARGE
 
@@ -142,8 +142,8 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         sum_high = integrals[I_HIGH_WATER]
 
         while i < stop:
-            extent = extents[i]
-            slot = slots[i]
+            extent = extents[at(i)]
+            slot = at(slots[at(i)])
             granted = registers[GRANTED]
             holes = registers[HOLES]
             limit = registers[LIMIT]
@@ -159,7 +159,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
                         reason = HALTED
                 places[slot] = address
                 if keeps:
-                    addresses[n] = address
+                    addresses[at(n)] = address
                 n += 1
                 step = 1
             else:
@@ -177,7 +177,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
                 if address >= 0:
                     blocks += step
                     live += extent
-                    requested += sizes[i]
+                    requested += sizes[at(i)]
                     peak_live = max(peak_live, live)
                     end = address + registers[GRANTED] - granted
                     if end > high:

@@ -122,6 +122,8 @@ def window(typing, high, low, i):
 
 
 def _at_twin(i):
+    if i < 0:
+        raise IndexError(f"index {i} is negative")
     return int(i)
 
 

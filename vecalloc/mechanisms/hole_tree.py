@@ -18,7 +18,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, outline, rows
 from vecalloc.mechanisms.bitmaps import next_start
-from vecalloc.mechanisms.bits import LANE_BITS, LANES, bits_above, bits_from, lanes_at_least, lowest, maximum_with
+from vecalloc.mechanisms.bits import LANE_BITS, LANES, at, bits_above, bits_from, lanes_at_least, lowest, maximum_with
 from vecalloc.mechanisms.holes import (
     Holes,
     coalesce,
@@ -114,7 +114,7 @@ def lane(size):
 @inline
 def root(tree):
     """Size of the largest hole as the tree keeps it (a lane); 0 if there is none."""
-    return tree.sizes[tree.table[_LEVELS + tree.table[_DEPTH] - 1]]
+    return tree.sizes[at(tree.table[at(_LEVELS + tree.table[_DEPTH] - 1)])]
 
 
 @inline
@@ -131,7 +131,7 @@ def first_leaf(tree, size):
     """The first word with a hole of at least `size` (a lane); the root says that there is one."""
     i = np.int64(0)
     for level in range(tree.table[_DEPTH] - 1, 0, -1):
-        base = tree.table[_LEVELS + level - 1] + (i << LANE_BITS)
+        base = tree.table[at(_LEVELS + level - 1)] + (i << LANE_BITS)
         i = (i << LANE_BITS) + lowest(lanes_at_least(tree.sizes, base, size))
     return i
 
@@ -149,12 +149,12 @@ def next_leaf(tree, i, size):
             return np.int64(NONE)
         child = node
         node = child >> LANE_BITS
-        base = tree.table[_LEVELS + level] + (node << LANE_BITS)
+        base = tree.table[at(_LEVELS + level)] + (node << LANE_BITS)
         found = lanes_at_least(tree.sizes, base, size) & bits_above(child & (LANES - 1))
     i = (node << LANE_BITS) + lowest(found)
     while level > 0:
         level -= 1
-        base = tree.table[_LEVELS + level] + (i << LANE_BITS)
+        base = tree.table[at(_LEVELS + level)] + (i << LANE_BITS)
         i = (i << LANE_BITS) + lowest(lanes_at_least(tree.sizes, base, size))
     return i
 
@@ -163,23 +163,23 @@ def next_leaf(tree, i, size):
 def _set_leaf(tree, i, size):
     """The largest hole of word i is `size` (a lane) now; stop where a node does not change."""
     for level in range(tree.table[_DEPTH] - 1):
-        begin = tree.table[_LEVELS + level]
-        tree.sizes[begin + i] = size
+        begin = tree.table[at(_LEVELS + level)]
+        tree.sizes[at(begin + i)] = size
         size = maximum_with(tree.sizes, begin + ((i >> LANE_BITS) << LANE_BITS), np.uint32(i & (LANES - 1)), size)
         i >>= LANE_BITS
-        if tree.sizes[tree.table[_LEVELS + level + 1] + i] == size:
+        if tree.sizes[at(tree.table[at(_LEVELS + level + 1)] + i)] == size:
             return
-    tree.sizes[tree.table[_LEVELS + tree.table[_DEPTH] - 1] + i] = size
+    tree.sizes[at(tree.table[at(_LEVELS + tree.table[_DEPTH] - 1)] + i)] = size
 
 
 @inline
 def _raise_leaf(tree, i, size):
     """Word i has a hole of `size` (a lane) now, whatever else it has."""
     for level in range(tree.table[_DEPTH]):
-        node = tree.table[_LEVELS + level] + i
-        if tree.sizes[node] >= size:
+        node = tree.table[at(_LEVELS + level)] + i
+        if tree.sizes[at(node)] >= size:
             return
-        tree.sizes[node] = size
+        tree.sizes[at(node)] = size
         i >>= LANE_BITS
 
 
@@ -227,7 +227,7 @@ def grant_from_tree(heap, start, size, others, extent):
             others = max(others, remainder)
         else:
             _raise_leaf(tree, rest >> 6, lane(remainder))
-    if tree.sizes[w] != lane(others):
+    if tree.sizes[at(w)] != lane(others):
         _set_leaf(tree, w, lane(others))
     return block
 
@@ -237,10 +237,10 @@ def free_into_tree(heap, block):
     """Give back a block: coalesce, and tell the tree."""
     tree, holes = heap.tree, heap.holes
     start, right, end = coalesce(holes, block)
-    if right < end and (right >> 6) != (start >> 6) and tree.sizes[right >> 6] == lane(end - right):
+    if right < end and (right >> 6) != (start >> 6) and tree.sizes[at(right >> 6)] == lane(end - right):
         _lower_leaf(tree, holes.bitmaps, right >> 6)
     if is_at_limit(holes, start):
-        if start < block and tree.sizes[start >> 6] == lane(block - start):
+        if start < block and tree.sizes[at(start >> 6)] == lane(block - start):
             _lower_leaf(tree, holes.bitmaps, start >> 6)
     else:
         _raise_leaf(tree, start >> 6, lane(end - start))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vecalloc.kernel import inline, rows
+from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.bitset import (
     Bitset,
     discard,
@@ -127,7 +128,7 @@ def newest_at_least(heap, extent):
     size = next_member(heap.lists.sizes, 0, extent)
     if size < 0:
         return np.int64(NONE), np.int64(0)
-    return np.int64(heap.lists.heads[size]) - 1, size
+    return np.int64(heap.lists.heads[at(size)]) - 1, size
 
 
 @inline
@@ -139,13 +140,13 @@ def largest_in_lists(heap):
 @inline
 def push_hole(lists, start, size):
     """A hole of `size` was made at `start`: it goes on top."""
-    head = np.int64(lists.heads[size])
+    head = np.int64(lists.heads[at(size)])
     pair = start & ~np.int64(1)
-    lists.links[pair] = head
-    lists.links[pair + 1] = 0
-    lists.heads[size] = start + 1
+    lists.links[at(pair)] = head
+    lists.links[at(pair + 1)] = 0
+    lists.heads[at(size)] = start + 1
     if head != 0:
-        lists.links[((head - 1) & ~np.int64(1)) + 1] = start + 1
+        lists.links[at(((head - 1) & ~np.int64(1)) + 1)] = start + 1
     else:
         insert(lists.sizes, 0, size)
 
@@ -154,14 +155,14 @@ def push_hole(lists, start, size):
 def unlink_hole(lists, start, size):
     """The hole of `size` at `start` is gone."""
     pair = start & ~np.int64(1)
-    older = np.int64(lists.links[pair])
-    newer = np.int64(lists.links[pair + 1])
+    older = np.int64(lists.links[at(pair)])
+    newer = np.int64(lists.links[at(pair + 1)])
     if older != 0:
-        lists.links[((older - 1) & ~np.int64(1)) + 1] = newer
+        lists.links[at(((older - 1) & ~np.int64(1)) + 1)] = newer
     if newer != 0:
-        lists.links[(newer - 1) & ~np.int64(1)] = older
+        lists.links[at((newer - 1) & ~np.int64(1))] = older
     else:
-        lists.heads[size] = older
+        lists.heads[at(size)] = older
         if older == 0:
             discard(lists.sizes, 0, size)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vecalloc.kernel import inline, rows
+from vecalloc.mechanisms.bits import at
 
 
 class Units(NamedTuple):
@@ -93,7 +94,7 @@ def class_for(units, extent):
     high = np.int64(len(units.sizes))
     while low < high:
         middle = (low + high) >> 1
-        if units.sizes[middle] < extent:
+        if units.sizes[at(middle)] < extent:
             low = middle + 1
         else:
             high = middle
@@ -107,7 +108,7 @@ def class_of(units, rank):
     high = np.int64(len(units.sizes) - 1)
     while low < high:
         middle = (low + high + 1) >> 1
-        if units.firsts[middle] <= rank:
+        if units.firsts[at(middle)] <= rank:
             low = middle
         else:
             high = middle - 1
@@ -118,11 +119,11 @@ def class_of(units, rank):
 def rank_at(units, address):
     """The rank of the unit that starts at this address."""
     low = np.int64(0)
-    high = units.firsts[len(units.sizes)] - 1
+    high = units.firsts[at(len(units.sizes))] - 1
     while low < high:
         middle = (low + high) >> 1
-        if units.starts[units.ranks[middle]] < address:
+        if units.starts[at(units.ranks[at(middle)])] < address:
             low = middle + 1
         else:
             high = middle
-    return units.ranks[low]
+    return units.ranks[at(low)]

@@ -16,7 +16,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
-from vecalloc.mechanisms.bits import bit, bits_from, ceil_log2, lowest
+from vecalloc.mechanisms.bits import at, bit, bits_from, ceil_log2, lowest
 from vecalloc.mechanisms.bitset import (
     Bitset,
     contains,
@@ -107,7 +107,7 @@ def alloc(pool, extent):
         found -= 1
         if insert(pool.free_blocks, found, (address >> found) + 1):
             registers[ORDERS_FREE] |= bit(found)
-    pool.order_at[address] = order
+    pool.order_at[at(address)] = order
     return address
 
 
@@ -115,7 +115,7 @@ def alloc(pool, extent):
 def free(pool, address):
     """Give back the block at `address`, and merge it with its buddy as far as it goes."""
     registers = pool.registers
-    order = np.int64(pool.order_at[address])
+    order = np.int64(pool.order_at[at(address)])
     registers[GRANTED] -= np.int64(1) << order
     registers[HOLES] += 1
     i = address >> order

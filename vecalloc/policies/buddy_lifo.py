@@ -15,7 +15,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
-from vecalloc.mechanisms.bits import bit, bits_from, ceil_log2, lowest
+from vecalloc.mechanisms.bits import at, bit, bits_from, ceil_log2, lowest
 from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
 from vecalloc.mechanisms.registers import GRANTED, HOLES, NONE, ORDER, ORDERS_FREE
 from vecalloc.policies.table import Rules
@@ -94,14 +94,14 @@ def pick(state, r):
 @inline
 def _push(pool, order, start):
     """The block at `start` is free: on top of its order's stack."""
-    head = np.int64(pool.heads[order])
+    head = np.int64(pool.heads[at(order)])
     pair = start & ~np.int64(1)
-    pool.links[pair] = head
-    pool.links[pair + 1] = 0
-    pool.heads[order] = start + 1
-    pool.tags[start] = order | _FREE
+    pool.links[at(pair)] = head
+    pool.links[at(pair + 1)] = 0
+    pool.heads[at(order)] = start + 1
+    pool.tags[at(start)] = order | _FREE
     if head != 0:
-        pool.links[((head - 1) & ~np.int64(1)) + 1] = start + 1
+        pool.links[at(((head - 1) & ~np.int64(1)) + 1)] = start + 1
     else:
         pool.registers[ORDERS_FREE] |= bit(order)
 
@@ -110,17 +110,17 @@ def _push(pool, order, start):
 def _unlink(pool, order, start):
     """The free block at `start` leaves its order's stack."""
     pair = start & ~np.int64(1)
-    below = np.int64(pool.links[pair])
-    above = np.int64(pool.links[pair + 1])
+    below = np.int64(pool.links[at(pair)])
+    above = np.int64(pool.links[at(pair + 1)])
     if below != 0:
-        pool.links[((below - 1) & ~np.int64(1)) + 1] = above
+        pool.links[at(((below - 1) & ~np.int64(1)) + 1)] = above
     if above != 0:
-        pool.links[(above - 1) & ~np.int64(1)] = below
+        pool.links[at((above - 1) & ~np.int64(1))] = below
     else:
-        pool.heads[order] = below
+        pool.heads[at(order)] = below
         if below == 0:
             pool.registers[ORDERS_FREE] &= ~bit(order)
-    pool.tags[start] = 0
+    pool.tags[at(start)] = 0
 
 
 @inline
@@ -132,14 +132,14 @@ def alloc(pool, extent):
     if orders == 0:
         return np.int64(NONE)
     found = lowest(orders)
-    address = np.int64(pool.heads[found]) - 1
+    address = np.int64(pool.heads[at(found)]) - 1
     _unlink(pool, found, address)
     registers[HOLES] += found - order - 1
     registers[GRANTED] += np.int64(1) << order
     while found > order:
         found -= 1
         _push(pool, found, address + (np.int64(1) << found))
-    pool.tags[address] = order
+    pool.tags[at(address)] = order
     return address
 
 
@@ -147,12 +147,12 @@ def alloc(pool, extent):
 def free(pool, address):
     """Give back the block at `address`, and merge it with its buddy as far as it goes."""
     registers = pool.registers
-    order = np.int64(pool.tags[address])
+    order = np.int64(pool.tags[at(address)])
     registers[GRANTED] -= np.int64(1) << order
     registers[HOLES] += 1
     while order < registers[ORDER]:
         buddy = address ^ (np.int64(1) << order)
-        if pool.tags[buddy] != order | _FREE:
+        if pool.tags[at(buddy)] != order | _FREE:
             break
         _unlink(pool, order, buddy)
         registers[HOLES] -= 1

@@ -11,6 +11,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
+from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.equal_units import (
     cause_in_equal_units,
     equal_unit_registers,
@@ -71,7 +72,7 @@ def alloc(pool, extent):
     registers[FREED] = depth - 1
     registers[HOLES] -= 1
     registers[GRANTED] += unit
-    return np.int64(pool.stack[depth - 1])
+    return np.int64(pool.stack[at(depth - 1)])
 
 
 @inline
@@ -79,7 +80,7 @@ def free(pool, address):
     """Give back the block at `address`."""
     registers = pool.registers
     depth = registers[FREED]
-    pool.stack[depth] = address
+    pool.stack[at(depth)] = address
     registers[FREED] = depth + 1
     registers[HOLES] += 1
     registers[GRANTED] -= registers[UNIT]

@@ -12,6 +12,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
+from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.bitset import (
     Bitset,
     discard,
@@ -84,13 +85,13 @@ def alloc(pool, extent):
     smallest = class_for(units, extent)
     if smallest == len(units.sizes):
         return np.int64(NONE)
-    rank = next_member(pool.ranks, 0, units.firsts[smallest])
+    rank = next_member(pool.ranks, 0, units.firsts[at(smallest)])
     if rank < 0:
         return np.int64(NONE)
     discard(pool.ranks, 0, rank)
     registers[HOLES] -= 1
-    registers[GRANTED] += units.sizes[class_of(units, rank)]
-    return units.starts[rank]
+    registers[GRANTED] += units.sizes[at(class_of(units, rank))]
+    return units.starts[at(rank)]
 
 
 @inline
@@ -99,14 +100,14 @@ def free(pool, address):
     rank = rank_at(pool.units, address)
     insert(pool.ranks, 0, rank)
     pool.registers[HOLES] += 1
-    pool.registers[GRANTED] -= pool.units.sizes[class_of(pool.units, rank)]
+    pool.registers[GRANTED] -= pool.units.sizes[at(class_of(pool.units, rank))]
 
 
 @inline
 def largest(pool):
     """The size of the largest free unit."""
     rank = last(pool.ranks, 0)
-    return pool.units.sizes[class_of(pool.units, rank)] if rank >= 0 else np.int64(0)
+    return pool.units.sizes[at(class_of(pool.units, rank))] if rank >= 0 else np.int64(0)
 
 
 @inline

@@ -11,6 +11,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
+from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, insert_all, last, new_bitset, next_member, pick_bitset
 from vecalloc.mechanisms.registers import CAPACITY, GRANTED, HOLES, LIMIT, NONE, TOO_LARGE, new_registers
 from vecalloc.mechanisms.units import Units, add_unit, class_for, class_of, new_units, pick_units, rank_at
@@ -108,12 +109,12 @@ def alloc(pool, extent):
     c = next_member(pool.classes, 0, c)
     if c < 0:
         return np.int64(NONE)
-    pool.depths[c] -= 1
-    if pool.depths[c] == 0:
+    pool.depths[at(c)] -= 1
+    if pool.depths[at(c)] == 0:
         discard(pool.classes, 0, c)
     registers[HOLES] -= 1
-    registers[GRANTED] += units.sizes[c]
-    return pool.stacks[units.firsts[c] + pool.depths[c]]
+    registers[GRANTED] += units.sizes[at(c)]
+    return pool.stacks[at(units.firsts[at(c)] + pool.depths[at(c)])]
 
 
 @inline
@@ -121,19 +122,19 @@ def free(pool, address):
     """Give back the block at `address`."""
     units = pool.units
     c = class_of(units, rank_at(units, address))
-    pool.stacks[units.firsts[c] + pool.depths[c]] = address
-    if pool.depths[c] == 0:
+    pool.stacks[at(units.firsts[at(c)] + pool.depths[at(c)])] = address
+    if pool.depths[at(c)] == 0:
         insert(pool.classes, 0, c)
-    pool.depths[c] += 1
+    pool.depths[at(c)] += 1
     pool.registers[HOLES] += 1
-    pool.registers[GRANTED] -= units.sizes[c]
+    pool.registers[GRANTED] -= units.sizes[at(c)]
 
 
 @inline
 def largest(pool):
     """The size of the largest free unit."""
     c = last(pool.classes, 0)
-    return pool.units.sizes[c] if c >= 0 else np.int64(0)
+    return pool.units.sizes[at(c)] if c >= 0 else np.int64(0)
 
 
 @inline
