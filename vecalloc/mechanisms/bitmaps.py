@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vecalloc.kernel import inline, outline, rows
-from vecalloc.mechanisms.bits import at, bit, bits_from, bits_up_to, highest, lowest
+from vecalloc.mechanisms.bits import at, bit, bits_from, bits_up_to, highest, lowest, window_from, window_up_to
 
 
 class Bitmaps(NamedTuple):
@@ -95,15 +95,11 @@ def clear_start(bitmaps, p):
 
 @inline
 def next_start(bitmaps, p):
-    """The first start >= p, for p <= limit. Two words are looked at before the summaries: most blocks are short."""
+    """The first start >= p, for p <= limit. The 64 granules from p on are looked at first: most blocks are short."""
     w = p >> 6
-    word = bitmaps.words[at(2 * w)] & bits_from(p)
+    word = window_from(bitmaps.words[at(2 * w + 2)], bitmaps.words[at(2 * w)], p)
     if word != 0:
-        return (w << 6) + lowest(word)
-    w += 1
-    word = bitmaps.words[at(2 * w)]
-    if word != 0:
-        return (w << 6) + lowest(word)
+        return p + lowest(word)
     return _next_start_far(bitmaps, w + 1)
 
 
@@ -127,15 +123,12 @@ def _next_start_far(bitmaps, w):
 
 @inline
 def previous_start(bitmaps, p):
-    """The last start <= p, for p >= 0 (start 0 is always set)."""
+    """The last start <= p, for p >= 0 (start 0 is always set, so what stands in for a word -1 is never seen)."""
     w = p >> 6
-    word = bitmaps.words[at(2 * w)] & bits_up_to(p)
+    below = 2 * w - 2 if w > 0 else np.int64(0)
+    word = window_up_to(bitmaps.words[at(2 * w)], bitmaps.words[at(below)], p)
     if word != 0:
-        return (w << 6) + highest(word)
-    w -= 1
-    word = bitmaps.words[at(2 * w)]
-    if word != 0:
-        return (w << 6) + highest(word)
+        return p - 63 + highest(word)
     return _previous_start_far(bitmaps, w - 1)
 
 

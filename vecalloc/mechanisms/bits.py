@@ -104,19 +104,44 @@ def bits_up_to(builder, i):
     return builder.not_(_shift(builder, -2, i))
 
 
-def _window_twin(high, low, i):
-    both = (int(high) & _UNSIGNED) << 64 | (int(low) & _UNSIGNED)
-    word = (both >> (int(i) & 63)) & _UNSIGNED
+def _pair(high, low):
+    return (int(high) & _UNSIGNED) << 64 | (int(low) & _UNSIGNED)
+
+
+def _signed(word):
     return np.int64(word - (1 << 64) if word >> 63 else word)
 
 
-@primitive(_window_twin)
-def window(typing, high, low, i):
-    """The 64 bits from bit `i & 63` on of the word `low` followed by the word `high`."""
+def _funnel(name, builder, args):
+    shift = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_WORD, [_WORD] * 3), f"llvm.{name}.i64")
+    return builder.call(shift, args)
+
+
+def _window_from_twin(high, low, i):
+    return _signed((_pair(high, low) >> (int(i) & 63)) & _UNSIGNED)
+
+
+@primitive(_window_from_twin)
+def window_from(typing, high, low, i):
+    """The 64 bits from bit `i & 63` of `low` on, where `high` follows `low`: bit 0 of the result is bit i."""
 
     def emit(context, builder, signature, args):
-        shift = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_WORD, [_WORD] * 3), "llvm.fshr.i64")
-        return builder.call(shift, args)
+        return _funnel("fshr", builder, args)
+
+    return types.int64(types.int64, types.int64, types.int64), emit
+
+
+def _window_up_to_twin(high, low, i):
+    return _signed((_pair(high, low) >> ((int(i) & 63) + 1)) & _UNSIGNED)
+
+
+@primitive(_window_up_to_twin)
+def window_up_to(typing, high, low, i):
+    """The 64 bits up to bit `i & 63` of `high`, which follows `low`: bit 63 of the result is bit i."""
+
+    def emit(context, builder, signature, args):
+        high, low, i = args
+        return _funnel("fshl", builder, [high, low, builder.not_(i)])
 
     return types.int64(types.int64, types.int64, types.int64), emit
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, outline, rows
 from vecalloc.mechanisms.bitmaps import next_start, previous_start
-from vecalloc.mechanisms.bits import at, bit, highest, lowest, window
+from vecalloc.mechanisms.bits import at, bit, highest, lowest, window_from
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, insert_all, last, new_bitset, next_member, pick_bitset
 from vecalloc.mechanisms.holes import (
     Holes,
@@ -211,7 +211,7 @@ def _has_twin(bitmaps, start, size):
 @inline
 def _may_have_size(bitmaps, w, size):
     """The holes that start in word w with a start `size` (below 64) above theirs: it is their end, or one beyond it."""
-    return bitmaps.words[at(2 * w + 1)] & window(bitmaps.words[at(2 * w + 2)], bitmaps.words[at(2 * w)], size)
+    return bitmaps.words[at(2 * w + 1)] & window_from(bitmaps.words[at(2 * w + 2)], bitmaps.words[at(2 * w)], size)
 
 
 @inline
