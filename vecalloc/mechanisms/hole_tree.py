@@ -44,8 +44,8 @@ class HoleTree(NamedTuple):
     ----------
     sizes : uint32
         All levels, leaves first, each padded to whole nodes; in granules.
-    table : int64[depth + 1]
-        Number of levels, then where each begins. Shared by all replicas.
+    table : int64[depth + 2]
+        Number of levels, where each begins, where the last one ends. Shared by all replicas.
     """
 
     sizes: np.ndarray
@@ -54,13 +54,13 @@ class HoleTree(NamedTuple):
 
 def new_hole_tree(holes: Holes, granules: int) -> HoleTree:
     """Return trees that index the holes which are there, for pools of up to `granules` granules."""
-    counts = [(granules >> 6) + 2]  # one more than can hold a hole: where a search from the last word goes on
+    counts = [max(1, (granules + 63) >> 6)]
     while counts[-1] > 1:
         counts.append(-(-counts[-1] // LANES))
     padded = [-(-count // LANES) * LANES for count in counts]
     begins = np.concatenate([[0], np.cumsum(padded)])
     replicas = len(holes.registers)
-    tree = HoleTree(np.zeros((replicas, begins[-1]), np.uint32), np.array([len(counts), *begins[:-1]], np.int64))
+    tree = HoleTree(np.zeros((replicas, begins[-1]), np.uint32), np.array([len(counts), *begins], np.int64))
     for r in range(replicas):
         starts, sizes = table_of_holes(holes, r).T
         level = np.minimum(sizes, _SATURATED).astype(np.uint32)
@@ -139,6 +139,8 @@ def first_leaf(tree, size):
 @inline
 def next_leaf(tree, i, size):
     """The first word >= i with a hole of at least `size` (a lane), NONE if there is none."""
+    if i >= tree.table[_LEVELS + 1]:
+        return np.int64(NONE)
     level = np.int64(0)
     depth = tree.table[_DEPTH]
     node = i >> LANE_BITS
