@@ -168,9 +168,21 @@ def unlink_hole(lists, start, size):
 
 
 @inline
+def pop_hole(lists, size):
+    """The hole on top of its size is gone."""
+    start = np.int64(lists.heads[at(size)]) - 1
+    older = np.int64(lists.links[at(start & ~np.int64(1))])
+    lists.heads[at(size)] = older
+    if older != 0:
+        lists.links[at(((older - 1) & ~np.int64(1)) + 1)] = 0
+    else:
+        discard(lists.sizes, 0, size)
+
+
+@inline
 def grant_from_lists(heap, start, size, extent):
-    """Carve a block out of a listed hole; return its address."""
-    unlink_hole(heap.lists, start, size)
+    """Carve a block out of the newest hole of its size; return its address."""
+    pop_hole(heap.lists, size)
     block, rest, remainder = split(heap.holes, start, size, extent)
     if remainder > 0:
         push_hole(heap.lists, rest, remainder)

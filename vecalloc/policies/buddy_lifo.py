@@ -124,6 +124,19 @@ def _unlink(pool, order, start):
 
 
 @inline
+def _pop(pool, order):
+    """Take the top of an order's stack; its tag is the caller's to set."""
+    start = np.int64(pool.heads[at(order)]) - 1
+    below = np.int64(pool.links[at(start & ~np.int64(1))])
+    pool.heads[at(order)] = below
+    if below != 0:
+        pool.links[at(((below - 1) & ~np.int64(1)) + 1)] = 0
+    else:
+        pool.registers[ORDERS_FREE] &= ~bit(order)
+    return start
+
+
+@inline
 def alloc(pool, extent):
     """Return the address of a new block in granules, or NONE."""
     registers = pool.registers
@@ -132,13 +145,12 @@ def alloc(pool, extent):
     if orders == 0:
         return np.int64(NONE)
     found = lowest(orders)
-    address = np.int64(pool.heads[at(found)]) - 1
-    _unlink(pool, found, address)
+    address = _pop(pool, found)
     registers[HOLES] += found - order - 1
-    registers[GRANTED] += np.int64(1) << order
+    registers[GRANTED] += bit(order)
     while found > order:
         found -= 1
-        _push(pool, found, address + (np.int64(1) << found))
+        _push(pool, found, address + bit(found))
     pool.tags[at(address)] = order
     return address
 
@@ -148,16 +160,16 @@ def free(pool, address):
     """Give back the block at `address`, and merge it with its buddy as far as it goes."""
     registers = pool.registers
     order = np.int64(pool.tags[at(address)])
-    registers[GRANTED] -= np.int64(1) << order
-    registers[HOLES] += 1
-    while order < registers[ORDER]:
-        buddy = address ^ (np.int64(1) << order)
+    registers[GRANTED] -= bit(order)
+    freed, top = order, registers[ORDER]
+    while order < top:
+        buddy = address ^ bit(order)
         if pool.tags[at(buddy)] != order | _FREE:
             break
         _unlink(pool, order, buddy)
-        registers[HOLES] -= 1
-        address &= ~(np.int64(1) << order)
+        address &= ~bit(order)
         order += 1
+    registers[HOLES] += 1 - (order - freed)
     _push(pool, order, address)
 
 
