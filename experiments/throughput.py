@@ -203,7 +203,7 @@ def run_policy(heap: Heap, label: str, metrics: bool) -> Timing:
         simulation.state = Nothing(new_registers(1))
         simulation.state.registers[:, LIMIT] = granules
     requested = heap.extents * GRANULE
-    events = Events(heap.slots[None], requested[None], heap.extents[None], np.zeros((1, 0)))
+    events = Events(heap.slots[None], requested[None], heap.extents[None], None)
     simulation.prepare(events)
     positions = simulation.feed(events, heap.warm, keep_addresses=True)
     next(positions)

@@ -1,8 +1,8 @@
 """The Ledger: what a run writes down, in whole granules, bytes and events; `metrics` divides.
 
 One row a replica. `counts` are exact integers, some of them running values (what is live now) with which the next
-stretch of the loop goes on. `integrals` are sums of a value times how long it lasted, the only floats that a kernel
-makes; with the event index as clock every event lasts 1 and they are exact too (below 2^53).
+stretch of the loop goes on. `integrals` are sums of a value times how long it lasted: with the event index as clock
+every event lasts 1 and they are whole numbers, exact and cheap; with times they are the floats that a kernel makes.
 
 *Geometry* is a switch of its own, for questions about where blocks lie; everything in it follows from the address, the
 granted extent and the change in the number of holes of each event, so that no policy needs to know of it.
@@ -51,11 +51,10 @@ COUNTS = 32
     I_HOLES,
     I_BLOCKS,
     I_HIGH_WATER,
-    EXTERNAL_SUM,
     I_TOP,
     I_ENDS,
-) = range(12)
-"""Integrals over time; EXTERNAL_SUM is the sum over events of 1 - largest / free; the last two are geometry."""
+) = range(11)
+"""Integrals over time; the last two are geometry."""
 
 INTEGRALS = 16
 
@@ -107,7 +106,10 @@ class Ledger(NamedTuple):
     Attributes
     ----------
     counts : int64 (replicas, COUNTS)
-    integrals : float64 (replicas, INTEGRALS)
+    integrals : int64 or float64 (replicas, INTEGRALS)
+        Whole numbers while the event index is the clock.
+    scatter : float64 (replicas,)
+        Sum over events of 1 - largest hole / total free.
     places : int64 (replicas, slots)
         Where the block of each slot is, in granules; -1 if its alloc failed.
     addresses : int64 (replicas, allocs) or (replicas, 0)
@@ -118,6 +120,7 @@ class Ledger(NamedTuple):
 
     counts: np.ndarray
     integrals: np.ndarray
+    scatter: np.ndarray
     places: np.ndarray
     addresses: np.ndarray
     geometry: Geometry | None
@@ -127,7 +130,8 @@ def new_ledger(replicas: int, slots: int) -> Ledger:
     """Return an empty ledger without geometry."""
     return Ledger(
         counts=np.zeros((replicas, COUNTS), np.int64),
-        integrals=np.zeros((replicas, INTEGRALS), np.float64),
+        integrals=np.zeros((replicas, INTEGRALS), np.int64),
+        scatter=np.zeros(replicas, np.float64),
         places=np.full((replicas, slots), -1, np.int64),
         addresses=np.zeros((replicas, 0), np.int64),
         geometry=None,

@@ -17,7 +17,7 @@ What a policy supplies, each inlined:
 
 import numpy as np
 
-from vecalloc.kernel import loop, outline, rows
+from vecalloc.kernel import inline, loop, outline, rows
 from vecalloc.ledger import (
     ALLOCS,
     BLOCKS,
@@ -25,7 +25,6 @@ from vecalloc.ledger import (
     DEMAND,
     DURATION,
     EXACT_FITS,
-    EXTERNAL_SUM,
     FAILED,
     FREES,
     HIGH_AT_PEAK,
@@ -95,7 +94,6 @@ DROP, GROW, HALT = 0, 1, 2
 @loop
 def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last):
     """Run replicas first .. last - 1 of a fixed order of events until each is done with its stretch or has to stop."""
-    timed = events.time.shape[1] > 0
     keeps = ledger.addresses.shape[1] > 0
     for r in range(first, last):
         cursor = cursors[r]
@@ -105,7 +103,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         slots = events.slot[r]
         sizes = events.requested[r]
         extents = events.extent[r]
-        times = events.time[r]
+        times = _pick_times(events.time, r)
         counts = ledger.counts[r]
         integrals = ledger.integrals[r]
         places = ledger.places[r]
@@ -131,7 +129,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         high_at_peak = counts[HIGH_AT_PEAK]
         requested_at_high = counts[REQUESTED_AT_HIGH]
         duration = integrals[DURATION]
-        external = integrals[EXTERNAL_SUM]
+        scatter = ledger.scatter[r]
         sum_requested = integrals[I_REQUESTED]
         sum_live = integrals[I_LIVE]
         sum_granted = integrals[I_GRANTED]
@@ -171,7 +169,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
                 step = -1
 
             if metered:
-                lasts = times[i + 1] - times[i] if timed else 1.0
+                lasts = _lasts(times, i)
                 demand += extent
                 load = max(load, demand)
                 if address >= 0:
@@ -208,7 +206,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
                 sum_blocks += lasts * blocks
                 sum_high += lasts * high
                 if total_free > 0:
-                    external += 1.0 - big / total_free
+                    scatter += 1.0 - big / total_free
                 _integrate_geometry(geometry, counts, integrals, registers[LIMIT], blocks, lasts)
             i += 1
             if reason == HALTED:
@@ -231,7 +229,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursor
         counts[NOW_LIMIT] = registers[LIMIT]
         counts[NOW_LARGEST] = largest(pool)
         integrals[DURATION] = duration
-        integrals[EXTERNAL_SUM] = external
+        ledger.scatter[r] = scatter
         integrals[I_REQUESTED] = sum_requested
         integrals[I_LIVE] = sum_live
         integrals[I_GRANTED] = sum_granted
@@ -258,6 +256,22 @@ def _pick_orders(orders, r):
     if orders is None:
         return None
     return Orders(orders.passed_up[r], orders.half_used[r], orders.half_used_integral[r])
+
+
+@rows
+def _pick_times(times, r):
+    """Replica r's times, None if the event index is the clock."""
+    if times is None:
+        return None
+    return times[r]
+
+
+@inline
+def _lasts(times, i):
+    """How long the state after event i lasts: a whole number by the event index, a float by the times."""
+    if times is None:
+        return np.int64(1)
+    return times[at(i + 1)] - times[at(i)]
 
 
 @outline

@@ -24,6 +24,8 @@ class Account:
     ----------
     counts, integrals : arrays
         One row, the columns of the ledger summed over replicas.
+    scatter : float
+        Sum over events of 1 - largest hole / total free.
     granule : int
         Bytes.
     pool : int
@@ -35,6 +37,7 @@ class Account:
 
     counts: np.ndarray
     integrals: np.ndarray
+    scatter: float
     granule: int
     pool: int
     grows: bool
@@ -43,7 +46,9 @@ class Account:
     @classmethod
     def of(cls, ledger: Ledger, granule: int, pool: int, grows: bool) -> "Account":
         """Sum a ledger over its replicas."""
-        return cls(ledger.counts.sum(axis=0), ledger.integrals.sum(axis=0), granule, pool, grows, len(ledger.counts))
+        integrals = ledger.integrals.sum(axis=0, dtype=np.float64)
+        scatter = float(ledger.scatter.sum())
+        return cls(ledger.counts.sum(axis=0), integrals, scatter, granule, pool, grows, len(ledger.counts))
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -114,7 +119,7 @@ def external_fragmentation(a: Account) -> float:
 
 def external_fragmentation_events(a: Account) -> float:
     """1 - largest hole / total free, averaged over events (0 when the pool is full)."""
-    return _ratio(a.integrals[c.EXTERNAL_SUM], a.counts[c.ALLOCS] + a.counts[c.FREES])
+    return _ratio(a.scatter, a.counts[c.ALLOCS] + a.counts[c.FREES])
 
 
 def utilisation(a: Account) -> float:

@@ -60,7 +60,6 @@ class Pool:
         self._slot_at: dict[int, int] = {}
         self._spare = list(range(63, -1, -1))
         self._requested = np.zeros(64, np.int64)
-        self._time = np.zeros((1, 0))
         self.alloc_many([])  # the ledger reads the pool after each chunk: an untouched pool is all free, not of size 0
 
     # --- one block at a time ---
@@ -181,7 +180,7 @@ class Pool:
         return taken
 
     def _run(self, slots: NDArray[np.int32], requested: NDArray[np.int64], extents: NDArray[np.int64]) -> None:
-        events = Events(slots[None], requested[None], extents[None], self._time)
+        events = Events(slots[None], requested[None], extents[None], None)
         for _ in self._simulation.feed(events, keep_addresses=True):
             pass
 

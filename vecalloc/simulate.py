@@ -36,7 +36,7 @@ from vecalloc.loops import (
     STOP,
 )
 from vecalloc.mechanisms.bitset import Bitset, extend_bitset, new_bitset
-from vecalloc.mechanisms.registers import LIMIT, REACH
+from vecalloc.mechanisms.registers import GROWS, LIMIT, REACH
 from vecalloc.spec import ON_FAILURES, Plan, checked_choice
 from vecalloc.trace import Events
 
@@ -100,6 +100,7 @@ class Simulation:
         self.workers = workers or os.cpu_count() or 1
         self.state = self.policy.new(replicas, plan.granules, on_failure == "grow", plan.rules)
         self.ledger = new_ledger(replicas, slots)
+        self._events = 0
         self.cursors = np.zeros((replicas, CURSORS), np.int64)
         self.cursors[:, ON_FAILURE] = _ON_FAILURE[on_failure]
         self.cursors[:, METERED] = switches.metrics or switches.geometry
@@ -143,7 +144,9 @@ class Simulation:
         InputError
             If a pool that grows would pass what the policy can address.
         """
+        self._set_clock(events)
         count = events.extent.shape[1]
+        self._events += count
         allocs = int((events.extent > 0).sum(axis=1).max(initial=0)) if keep_addresses else 0
         addresses = np.full((len(self.cursors), allocs), -1, np.int64)
         self.ledger = self.ledger._replace(addresses=addresses)
@@ -157,8 +160,16 @@ class Simulation:
 
     def prepare(self, events: Events) -> None:
         """Compile the kernel for such events, or load it, without running any: a clock started after sees only them."""
+        self._set_clock(events)
         self.cursors[:, [POSITION, STOP]] = 0
         self._enter(events)
+
+    def _set_clock(self, events: Events) -> None:
+        """Integrals are whole numbers as long as the event index is the clock and they are sure to fit an int64."""
+        reach = self.plan.most if self.state.registers[0, GROWS] else self.plan.granules
+        fits = (self._events + events.extent.shape[1]) * reach * self.plan.granule < 1 << 62
+        if self.ledger.integrals.dtype == np.int64 and (events.time is not None or not fits):
+            self.ledger = self.ledger._replace(integrals=self.ledger.integrals.astype(np.float64))
 
     def _run_stretch(self, events: Events) -> None:
         while True:

@@ -89,14 +89,14 @@ class Events(NamedTuple):
         Bytes requested, negative in a free.
     extent : int64 (replicas, events)
         Granules needed (>= 1), negative in a free.
-    time : float64 (replicas, events + 1) or (replicas, 0)
-        When each event happens, and when the chunk ends; empty: every event lasts one unit of time.
+    time : float64 (replicas, events + 1) or None
+        When each event happens, and when the chunk ends; None: every event lasts one unit of time.
     """
 
     slot: np.ndarray
     requested: np.ndarray
     extent: np.ndarray
-    time: np.ndarray
+    time: np.ndarray | None
 
 
 def extents_of(sizes: NDArray[np.int64], granule: int, header: int = 0, alignment: int = 1) -> NDArray[np.int64]:
@@ -142,8 +142,8 @@ def events_of(trace: Trace, granule: int, header: int = 0, alignment: int = 1, t
         )
     extent ^= freed
     extent -= freed
-    time = np.append(trace.time, trace.time[-1:]) if timed and trace.time is not None else np.zeros(0)
-    return Events(trace.slot[None], requested[None], extent[None], time[None])
+    time = np.append(trace.time, trace.time[-1:])[None] if timed and trace.time is not None else None
+    return Events(trace.slot[None], requested[None], extent[None], time)
 
 
 def load_of(events: Events) -> int:
