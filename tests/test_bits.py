@@ -58,6 +58,9 @@ highest = compiled(bits.highest, 1)
 ceil_log2 = compiled(bits.ceil_log2, 1)
 lanes_at_least = compiled(bits.lanes_at_least, 3)
 maximum_with = compiled(bits.maximum_with, 4)
+window_from = compiled(bits.window_from, 3)
+window_up_to = compiled(bits.window_up_to, 3)
+at = compiled(bits.at, 1)
 
 
 def binary(word):
@@ -94,14 +97,30 @@ def test_maximum_with(table, base, lane, value):
     assert array.tolist() == table  # nothing was written
 
 
+@given(words, words, st.integers(0, 1 << 40))
+def test_windows(high, low, i):
+    digits, p = binary(low) + binary(high), i & 63
+    arguments = np.int64(high), np.int64(low), np.int64(i)
+    expected = digits[p : p + 64]
+    assert binary(int(window_from(*arguments))) == binary(int(bits._window_from_twin(*arguments))) == expected
+    expected = digits[p + 1 : p + 65]
+    assert binary(int(window_up_to(*arguments))) == binary(int(bits._window_up_to_twin(*arguments))) == expected
+
+
+def test_at():
+    assert [at(np.int64(i)) for i in (0, 5, 1 << 40)] == [0, 5, 1 << 40]
+    with pytest.raises(IndexError, match="-1 is negative"):
+        bits._at_twin(-1)
+
+
 @pytest.mark.parametrize("i", [*range(64), 64, 127, 128 + 5])
 def test_masks(i):
-    at = i & 63
+    position = i & 63
     expected = {
-        bits.bit: [k == at for k in range(64)],
-        bits.bits_from: [k >= at for k in range(64)],
-        bits.bits_above: [k > at for k in range(64)],
-        bits.bits_up_to: [k <= at for k in range(64)],
+        bits.bit: [k == position for k in range(64)],
+        bits.bits_from: [k >= position for k in range(64)],
+        bits.bits_above: [k > position for k in range(64)],
+        bits.bits_up_to: [k <= position for k in range(64)],
     }
     for helper, digits in expected.items():
         assert binary(int(compiled(helper, 1)(np.int64(i)))) == digits, helper

@@ -151,14 +151,21 @@ def test_long_runs_that_grow(name, options):
         assert len(simulation.holes()) == 0 and simulation.ledger.counts[0, 18] == 0
 
 
+def with_times(rng, trace):
+    return va.Trace(trace.slot, trace.size, np.cumsum(rng.exponential(size=len(trace))))
+
+
+@pytest.mark.parametrize("timed", [False, True], ids=["event", "time"])
 @every_variant
-def test_replicas_and_threads_do_not_matter(name, options):
+def test_replicas_and_threads_do_not_matter(name, options, timed):
     pool = pool_for(name, options, 400)
     plan = make_plan(name, pool, 1, options=options)
-    traces = [trace_of(random_operations(np.random.default_rng(k), 400, 30, small)[0]) for k in range(5)]
+    rngs = [np.random.default_rng(k) for k in range(5)]
+    traces = [with_times(rng, trace_of(random_operations(rng, 400, 30, small)[0])) for rng in rngs]
     slots = max(trace.slots for trace in traces)
-    events = [events_of(trace, 1) for trace in traces]
-    together = type(events[0])(*(np.concatenate(field) for field in zip(*events, strict=True)))
+    events = [events_of(trace, 1, timed=timed) for trace in traces]
+    columns = zip(*events, strict=True)
+    together = type(events[0])(*(None if column[0] is None else np.concatenate(column) for column in columns))
     for on_failure in ("drop", "grow"):
         results = []
         for workers in (1, 3):
@@ -175,6 +182,8 @@ def test_replicas_and_threads_do_not_matter(name, options):
                 assert np.array_equal(simulation.ledger.addresses[r, :allocs], alone.ledger.addresses[0])
                 assert np.array_equal(simulation.ledger.counts[r], alone.ledger.counts[0])
                 assert np.array_equal(simulation.ledger.integrals[r], alone.ledger.integrals[0])
+                assert simulation.ledger.integrals.dtype == (np.float64 if timed else np.int64)
+                assert simulation.ledger.scatter[r] == alone.ledger.scatter[0]
                 assert np.array_equal(simulation.holes(r), alone.holes())
 
 

@@ -84,3 +84,11 @@ def test_absurd_sums_are_refused():
     with pytest.raises(va.InputError, match=r"add up to 6.92e\+18 granules"):
         va.replay(trace, pool=64, granule=1)
     assert va.replay(trace, pool=64, granule=16).failures["too-large"] == 3
+
+
+def test_integrals_that_may_not_fit_become_floats():
+    """Seven events in a pool of 2^60 bytes could add up to more than 2^62; what they do add up to is the same."""
+    large, small = (va.replay(trace_of(OPS), pool=size, granule=1 << 28) for size in (1 << 60, 1 << 36))
+    assert (large.ledger.integrals.dtype, small.ledger.integrals.dtype) == (np.float64, np.int64)
+    for name in ("blocks", "holes", "internal_fragmentation", "johnstone_wilson_1"):
+        assert large.metrics[name] == small.metrics[name] != 0
