@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -48,6 +49,9 @@ POLICIES = (
     "next-fit", "buddy", "buddy[order=lifo]",
 )  # fmt: skip
 NULL, TREES = "null loop", "C++ std::set best-fit"
+
+NO_SPACE = 0xFFFFFFFF
+"""What OffsetAllocator gives for an offset when nothing fits."""
 
 
 # --- traces ----------------------------------------------------------------------------------------------------------
@@ -279,10 +283,28 @@ PEERS = (
 
 
 def run_offset_allocator(heap: Heap) -> Timing:
-    """sebbbi's OffsetAllocator through its Python binding: what a Python program pays for it today."""
+    """sebbbi's OffsetAllocator through its Python binding: what a native one costs a Python program, call by call."""
     from TLSFAllocator import OffsetAllocator  # type: ignore[import-not-found]
 
-    raise NotImplementedError(OffsetAllocator)
+    allocator = OffsetAllocator(heap.granules, 4 * (int(heap.slots.max()) + 1))  # blocks and holes
+    held = [None] * (int(heap.slots.max()) + 1)
+    events = list(zip(heap.extents.tolist(), heap.slots.tolist(), strict=True))
+
+    def go(part: list[tuple[int, int]]) -> int:
+        failed = 0
+        for extent, slot in part:
+            if extent > 0:
+                held[slot] = block = allocator.allocate(extent)
+                failed += block.offset == NO_SPACE
+            elif held[slot].offset != NO_SPACE:  # type: ignore[attr-defined]
+                allocator.free(held[slot])
+        return failed
+
+    go(events[: heap.warm])
+    start = perf_counter()
+    failed = go(events[heap.warm :])
+    seconds = perf_counter() - start
+    return Timing(1e9 * seconds / (len(events) - heap.warm), failed / (heap.extents[heap.warm :] > 0).sum(), 0)
 
 
 # --- rounds and tables -----------------------------------------------------------------------------------------------
@@ -304,6 +326,8 @@ def main() -> None:
         for peer, program in programs.items():
             if isinstance(program, str):
                 print(f"{peer.name}: left out, {program}", file=sys.stderr)
+        if not find_spec("TLSFAllocator"):
+            print("OffsetAllocator: left out, pip install TLSFAllocator brings it", file=sys.stderr)
         runnable = {peer: program for peer, program in programs.items() if isinstance(program, Path)}
         for name in arguments.traces.split(","):
             heap = equilibrium(name, arguments.events)
@@ -325,6 +349,8 @@ def measure(
             runs[label, ledger] = lambda label=label, ledger=ledger: run_policy(heap, label, ledger == "metrics")  # type: ignore[misc]
     for peer, program in programs.items():
         runs[peer.name, ""] = lambda peer=peer, program=program: peer.run(program, file)  # type: ignore[misc]
+    if find_spec("TLSFAllocator"):
+        runs["OffsetAllocator from Python", ""] = lambda: run_offset_allocator(heap)
     timings: dict[tuple[str, str], list[Timing]] = {what: [] for what in runs}
     for number in range(rounds):
         for what, run in runs.items():
