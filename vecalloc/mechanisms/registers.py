@@ -57,6 +57,9 @@ UNIT = 12
 FREED = 13
 """Static partitions, equal units: how many units that have been in use are free."""
 
+LARGEST = 14
+"""Size lists: the size of the largest hole, which few events change and every entry in the ledger needs."""
+
 COUNT = 16
 """Length of a row: two cache lines."""
 

@@ -37,7 +37,7 @@ from vecalloc.mechanisms.holes import (
     split,
     table_of_holes,
 )
-from vecalloc.mechanisms.registers import NONE
+from vecalloc.mechanisms.registers import LARGEST, NONE
 
 
 class SizeLists(NamedTuple):
@@ -70,6 +70,7 @@ def new_size_lists(holes: Holes, granules: int) -> SizeLists:
         for start, size in table_of_holes(holes, r):
             insert_all(lists.sizes, r, 0, np.array([size]))
             lists.heads[r, size] = start + 1
+            holes.registers[r, LARGEST] = size
     return lists
 
 
@@ -134,11 +135,11 @@ def newest_at_least(heap, extent):
 @inline
 def largest_in_lists(heap):
     """Size of the largest hole in granules; 0 if there is none."""
-    return max(last(heap.lists.sizes, 0), np.int64(0))
+    return heap.holes.registers[LARGEST]
 
 
 @inline
-def push_hole(lists, start, size):
+def push_hole(lists, registers, start, size):
     """A hole of `size` was made at `start`: it goes on top."""
     head = np.int64(lists.heads[at(size)])
     pair = start & ~np.int64(1)
@@ -149,10 +150,11 @@ def push_hole(lists, start, size):
         lists.links[at(((head - 1) & ~np.int64(1)) + 1)] = start + 1
     else:
         insert(lists.sizes, 0, size)
+        registers[LARGEST] = max(size, registers[LARGEST])
 
 
 @inline
-def unlink_hole(lists, start, size):
+def unlink_hole(lists, registers, start, size):
     """The hole of `size` at `start` is gone."""
     pair = start & ~np.int64(1)
     older = np.int64(lists.links[at(pair)])
@@ -162,40 +164,48 @@ def unlink_hole(lists, start, size):
     if newer != 0:
         lists.links[at((newer - 1) & ~np.int64(1))] = older
     else:
-        lists.heads[at(size)] = older
-        if older == 0:
-            discard(lists.sizes, 0, size)
+        _set_head(lists, registers, size, older)
 
 
 @inline
-def pop_hole(lists, size):
+def pop_hole(lists, registers, size):
     """The hole on top of its size is gone."""
     start = np.int64(lists.heads[at(size)]) - 1
     older = np.int64(lists.links[at(start & ~np.int64(1))])
-    lists.heads[at(size)] = older
     if older != 0:
         lists.links[at(((older - 1) & ~np.int64(1)) + 1)] = 0
-    else:
+    _set_head(lists, registers, size, older)
+
+
+@inline
+def _set_head(lists, registers, size, head):
+    """The newest hole of `size` is the one at head - 1 now; head 0: there is none any more."""
+    lists.heads[at(size)] = head
+    if head == 0:
         discard(lists.sizes, 0, size)
+        if size == registers[LARGEST]:
+            registers[LARGEST] = max(last(lists.sizes, 0), np.int64(0))
 
 
 @inline
 def grant_from_lists(heap, start, size, extent):
     """Carve a block out of the newest hole of its size; return its address."""
-    pop_hole(heap.lists, size)
+    registers = heap.holes.registers
+    pop_hole(heap.lists, registers, size)
     block, rest, remainder = split(heap.holes, start, size, extent)
     if remainder > 0:
-        push_hole(heap.lists, rest, remainder)
+        push_hole(heap.lists, registers, rest, remainder)
     return block
 
 
 @inline
 def free_into_lists(heap, block):
     """Give back a block: coalesce, and tell the lists."""
+    registers = heap.holes.registers
     start, right, end = coalesce(heap.holes, block)
     if right < end:
-        unlink_hole(heap.lists, right, end - right)
+        unlink_hole(heap.lists, registers, right, end - right)
     if start < block:
-        unlink_hole(heap.lists, start, block - start)
+        unlink_hole(heap.lists, registers, start, block - start)
     if not is_at_limit(heap.holes, start):
-        push_hole(heap.lists, start, end - start)
+        push_hole(heap.lists, registers, start, end - start)
