@@ -428,7 +428,22 @@ def save(table: list[dict[str, object]]) -> None:
         "system": platform.platform(),
     }
     (RESULT / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
+    (RESULT / "where_the_time_goes.md").write_text(shares(table))
     print(f"\nsaved to {RESULT.relative_to(HERE.parent)}")
+
+
+def shares(table: list[dict[str, object]]) -> str:
+    """Of each nanosecond with all metrics on: the loop, the placement (policy and index), the ledger."""
+    lines = ["# Where the time goes", ""]
+    for trace in dict.fromkeys(row["trace"] for row in table):
+        ns = {(row["what"], row["ledger"]): float(str(row["ns_per_event"])) for row in table if row["trace"] == trace}
+        lines += [f"## {trace}", "", "| policy | ns an event | loop | placement | ledger |", "|---|--:|--:|--:|--:|"]
+        for what in dict.fromkeys(what for what, ledger in ns if ledger and what != NULL):
+            whole, bare, loop = ns[what, "metrics"], ns[what, "addresses"], ns[NULL, "addresses"]
+            parts = " | ".join(f"{part / whole:.0%}" for part in (loop, bare - loop, whole - bare))
+            lines.append(f"| `{what}` | {whole:.1f} | {parts} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def cpu_name() -> str:
