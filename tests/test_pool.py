@@ -454,3 +454,27 @@ def test_the_largest_pools_cost_little(policy, granules):
     assert worked < 0.1  # seconds
     assert made < 5
     assert mebibytes < 1536
+
+
+@pytest.mark.parametrize(
+    "policy", ["first-fit", "best-fit[header=8,ties=lifo]", "next-fit[alignment=64]", "buddy", "static-partition"]
+)
+@pytest.mark.parametrize("on_failure", ["drop", "grow"])
+def test_one_at_a_time_is_as_many_at_once(policy, on_failure):
+    rng = np.random.default_rng(5)
+    one, many = (Pool(4096, policy, on_failure=on_failure) for _ in range(2))
+    live = []
+    for _ in range(60):
+        sizes = rng.integers(0, 300, rng.integers(1, 9))
+        addresses = many.alloc_many(sizes).tolist()
+        assert [-1 if (a := one.alloc(int(size))) is None else a for size in sizes] == addresses
+        live += [a for a in addresses if a >= 0]
+        gone = [live.pop(int(rng.integers(len(live)))) for _ in range(min(len(live), int(rng.integers(9))))]
+        many.free_many(gone)
+        for address in gone:
+            one.free(address)
+    assert one.blocks().tolist() == many.blocks().tolist() and one.holes().tolist() == many.holes().tolist()
+    ours, theirs = one.stats(), many.stats()
+    # What was refused counts as live until the call ends.
+    assert ours.pop("peak_live") <= theirs.pop("peak_live") and ours.pop("overhead") >= theirs.pop("overhead")
+    assert ours == theirs

@@ -60,6 +60,7 @@ class Pool:
         self._slot_at: dict[int, int] = {}
         self._spare = list(range(63, -1, -1))
         self._requested = np.zeros(64, np.int64)
+        self._one = Events(np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64), None)
         self.alloc_many([])  # the ledger reads the pool after each chunk: an untouched pool is all free, not of size 0
 
     # --- one block at a time ---
@@ -77,8 +78,27 @@ class Pool:
         InputError
             If the size is negative or not whole.
         """
-        address = int(self.alloc_many([whole_number(size, "size", "of bytes")])[0])
-        return None if address < 0 else address
+        size = whole_number(size, "size", "of bytes")
+        if size > LARGEST_SIZE:
+            raise InputError(f"size is {size}: a size is between 0 and {LARGEST_SIZE} bytes")
+        if not self._spare:
+            self._more_slots()
+        slot = self._spare.pop()
+        self._requested[slot] = size
+        extent = self._extent_of(size)
+        ledger, placed = self._simulation.ledger, -1
+        try:
+            self._step(slot, size, extent)
+            placed = int(ledger.places[0, slot])
+        finally:
+            if placed < 0:
+                self._spare.append(slot)
+        if placed < 0:
+            ledger.counts[0, columns.DEMAND] -= extent  # what was refused is not live, and nobody will free it
+            return None
+        address = placed * self._plan.granule
+        self._slot_at[address] = slot
+        return address
 
     def free(self, address: int) -> None:
         """Give back the block at `address`.
@@ -89,12 +109,14 @@ class Pool:
             If no live block has this address.
         """
         try:
-            known = index(address) in self._slot_at
+            slot = self._slot_at.pop(index(address), -1)
         except TypeError:
             raise InvalidFree(f"{address!r} is not an address: no live block has it") from None
-        if not known:
+        if slot < 0:
             raise InvalidFree(self._why_invalid(index(address), []))
-        self.free_many([index(address)])
+        size = int(self._requested[slot])
+        self._step(slot, -size, -self._extent_of(size))
+        self._spare.append(slot)
 
     # --- many at once ---
 
@@ -169,15 +191,30 @@ class Pool:
 
     def _take_slots(self, count: int) -> NDArray[np.int32]:
         while len(self._spare) < count:
-            size = len(self._requested)
-            self._spare[:0] = range(2 * size - 1, size - 1, -1)
-            self._requested = np.concatenate([self._requested, np.zeros(size, np.int64)])
-            ledger = self._simulation.ledger
-            places = np.concatenate([ledger.places, np.full((1, size), -1, np.int64)], axis=1)
-            self._simulation.ledger = ledger._replace(places=places)
+            self._more_slots()
         taken = np.array(self._spare[len(self._spare) - count :][::-1], np.int32)
         del self._spare[len(self._spare) - count :]
         return taken
+
+    def _more_slots(self) -> None:
+        """As many again."""
+        size = len(self._requested)
+        self._spare[:0] = range(2 * size - 1, size - 1, -1)
+        self._requested = np.concatenate([self._requested, np.zeros(size, np.int64)])
+        ledger = self._simulation.ledger
+        places = np.concatenate([ledger.places, np.full((1, size), -1, np.int64)], axis=1)
+        self._simulation.ledger = ledger._replace(places=places)
+
+    def _extent_of(self, size: int) -> int:
+        """Granules that a request needs (`extents_of`, for one)."""
+        step = max(self._plan.granule, self._plan.alignment)
+        return max(1, -(-(size + self._plan.header) // step)) * (step // self._plan.granule)
+
+    def _step(self, slot: int, requested: int, extent: int) -> None:
+        """One event, in arrays that are used again: making new ones costs more than the event."""
+        one = self._one
+        one.slot[0, 0], one.requested[0, 0], one.extent[0, 0] = slot, requested, extent
+        self._simulation.step(one)
 
     def _run(self, slots: NDArray[np.int32], requested: NDArray[np.int64], extents: NDArray[np.int64]) -> None:
         events = Events(slots[None], requested[None], extents[None], None)

@@ -144,19 +144,32 @@ class Simulation:
         InputError
             If a pool that grows would pass what the policy can address.
         """
-        self._set_clock(events)
-        count = events.extent.shape[1]
-        self._events += count
+        count = self._begin(events)
         allocs = int((events.extent > 0).sum(axis=1).max(initial=0)) if keep_addresses else 0
         addresses = np.full((len(self.cursors), allocs), -1, np.int64)
         self.ledger = self.ledger._replace(addresses=addresses)
-        self.cursors[:, [POSITION, NEXT_ALLOC]] = 0
         for stop in [*range(every, count, every), count] if every else [count]:
             self.cursors[:, STOP] = stop
             self._run_stretch(events)
             yield int(self.cursors[:, POSITION].max())
             if self.halted:
                 return
+
+    def step(self, events: Events) -> None:
+        """Run a chunk, as `feed` does, at the least cost a call: a placed block's address is in `ledger.places`."""
+        self.cursors[:, STOP] = self._begin(events)
+        if self.ledger.addresses.shape[1]:
+            self.ledger = self.ledger._replace(addresses=np.zeros((len(self.cursors), 0), np.int64))
+        self._run_stretch(events)
+
+    def _begin(self, events: Events) -> int:
+        """Go to the beginning of a chunk; return how many events it has."""
+        self._set_clock(events)
+        count = int(events.extent.shape[1])
+        self._events += count
+        self.cursors[:, POSITION] = 0
+        self.cursors[:, NEXT_ALLOC] = 0
+        return count
 
     def prepare(self, events: Events) -> None:
         """Compile the kernel for such events, or load it, without running any: a clock started after sees only them."""
