@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Option:
-    """An option as people write it: its kind ("bytes", "list of bytes" or a choice), default and meaning."""
+    """An option as people write it: bytes, one of `choices`, or (many) a list of bytes; its default and meaning."""
 
     name: str
     default: Any
