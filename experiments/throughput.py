@@ -447,7 +447,7 @@ def shares(table: list[dict[str, object]]) -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name and caches, as Linux tells them."""
+    """The processor's name, as Linux tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

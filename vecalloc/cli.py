@@ -98,7 +98,6 @@ def replay(
         checked_choice,
         checked_granule,
         make_plan,
-        parse_policy,
         policies_of,
         split_list,
     )
@@ -111,7 +110,6 @@ def replay(
     unit = checked_granule(granule)
     for name in names:
         # Complain before anything heavy is loaded; a relative pool is checked when the load is known.
-        parse_policy(name)
         for size in pools:
             if not size.endswith("x"):
                 make_plan(name, size, unit)

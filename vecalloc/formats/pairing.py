@@ -19,7 +19,7 @@ The work is done chunk by chunk, so a recording of any length takes the memory o
 import numpy as np
 from numpy.typing import NDArray
 
-from vecalloc.kernel import kernel
+from vecalloc.kernel import inline, kernel
 
 ALLOC, FREE = 0, 1
 
@@ -97,6 +97,13 @@ class Pairing:
             self._emptied = np.concatenate([self._emptied, np.zeros_like(self._emptied)])
 
 
+@inline
+def _home(address, mask):  # type: ignore[no-untyped-def]
+    """Where the search for an address begins: neighbours on the heap are neighbours in the table."""
+    h = address >> 4
+    return (h ^ (h >> 11) ^ (h >> 29)) & mask
+
+
 @kernel
 def _pair(op, address, size, first, count, slot, signed, source, addresses, slots, sizes, emptied, counters):  # type: ignore[no-untyped-def]
     """Pair events from `first` on until the chunk ends or the table is half full; return where that was, and count."""
@@ -104,8 +111,7 @@ def _pair(op, address, size, first, count, slot, signed, source, addresses, slot
     for i in range(first, len(op)):
         if 2 * counters[_KNOWN] > mask or counters[_SLOTS] >= len(sizes):
             return i, count
-        h = address[i] >> 4
-        h = (h ^ (h >> 11) ^ (h >> 29)) & mask
+        h = _home(address[i], mask)
         while slots[h] != _NEVER and addresses[h] != address[i]:
             h = (h + 1) & mask
         place = slots[h]
@@ -148,8 +154,7 @@ def _copy_table(old_addresses, old_slots, addresses, slots):  # type: ignore[no-
     mask = len(addresses) - 1
     for i in range(len(old_addresses)):
         if old_slots[i] != _NEVER:
-            h = old_addresses[i] >> 4
-            h = (h ^ (h >> 11) ^ (h >> 29)) & mask
+            h = _home(old_addresses[i], mask)
             while slots[h] != _NEVER:
                 h = (h + 1) & mask
             addresses[h] = old_addresses[i]

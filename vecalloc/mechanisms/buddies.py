@@ -58,15 +58,16 @@ def double_pool(registers: np.ndarray, extent: int, most: int) -> list[int] | No
 
 
 @inline
-def largest_buddy(registers):
+def largest_buddy(pool):
     """The size of the largest free block in granules; 0 if there is none."""
-    orders = registers[ORDERS_FREE]
+    orders = pool.registers[ORDERS_FREE]
     return np.int64(1) << highest(orders) if orders != 0 else np.int64(0)
 
 
 @inline
-def cause_in_buddies(registers, extent):
+def cause_in_buddies(pool, extent):
     """Why a block for `extent` granules, rounded up to a power of two, could not be had."""
+    registers = pool.registers
     needed = np.int64(1) << ceil_log2(extent)
     if needed > registers[LIMIT] and registers[GROWS] == 0:
         return TOO_LARGE

@@ -68,12 +68,12 @@ def take_fresh_unit(registers):
 
 
 @inline
-def largest_equal_unit(registers):
+def largest_equal_unit(pool):
     """The size of a unit if one is free, else 0."""
-    return registers[UNIT] if registers[HOLES] > 0 else np.int64(0)
+    return pool.registers[UNIT] if pool.registers[HOLES] > 0 else np.int64(0)
 
 
 @inline
-def cause_in_equal_units(registers, extent):
+def cause_in_equal_units(pool, extent):
     """A request is larger than a unit, or all units are taken."""
-    return TOO_LARGE if extent > registers[UNIT] else CAPACITY
+    return TOO_LARGE if extent > pool.registers[UNIT] else CAPACITY

@@ -16,6 +16,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, rows
 from vecalloc.mechanisms.bits import at
+from vecalloc.mechanisms.registers import CAPACITY, TOO_LARGE
 
 
 class Units(NamedTuple):
@@ -127,3 +128,9 @@ def rank_at(units, address):
         else:
             high = middle
     return units.ranks[at(low)]
+
+
+@inline
+def cause_in_units(pool, extent):
+    """A request is larger than every unit, or every unit that is large enough is taken."""
+    return TOO_LARGE if class_for(pool.units, extent) == len(pool.units.sizes) else CAPACITY

@@ -129,16 +129,8 @@ def free(pool, address):
         registers[ORDERS_FREE] |= bit(order)
 
 
-@inline
-def largest(pool):
-    """The size of the largest free block."""
-    return largest_buddy(pool.registers)
-
-
-@inline
-def cause(pool, extent):
-    """The cause of a failure."""
-    return cause_in_buddies(pool.registers, extent)
+largest = largest_buddy
+cause = cause_in_buddies
 
 
 @kernel

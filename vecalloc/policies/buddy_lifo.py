@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
+from vecalloc.ledger import ORDERS
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.bits import at, bit, bits_from, ceil_log2, lowest
 from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
@@ -21,7 +22,6 @@ from vecalloc.mechanisms.registers import GRANTED, HOLES, NONE, ORDER, ORDERS_FR
 from vecalloc.policies.table import Rules
 
 _FREE = 128
-_ORDERS = 34
 
 
 class State(NamedTuple):
@@ -49,7 +49,7 @@ def new(replicas: int, granules: int, grows: bool, rules: Rules) -> State:
     registers = buddy_registers(replicas, granules, grows)
     order = int(registers[0, ORDER])
     state = State(
-        np.zeros((replicas, _ORDERS), np.int32),
+        np.zeros((replicas, ORDERS), np.int32),
         np.zeros((replicas, granules + 1), np.int32),
         np.zeros((replicas, granules), np.uint8),
         registers,
@@ -173,16 +173,8 @@ def free(pool, address):
     _push(pool, order, address)
 
 
-@inline
-def largest(pool):
-    """The size of the largest free block."""
-    return largest_buddy(pool.registers)
-
-
-@inline
-def cause(pool, extent):
-    """The cause of a failure."""
-    return cause_in_buddies(pool.registers, extent)
+largest = largest_buddy
+cause = cause_in_buddies
 
 
 @kernel

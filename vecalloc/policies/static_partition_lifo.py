@@ -86,16 +86,8 @@ def free(pool, address):
     registers[GRANTED] -= registers[UNIT]
 
 
-@inline
-def largest(pool):
-    """The size of a unit if one is free."""
-    return largest_equal_unit(pool.registers)
-
-
-@inline
-def cause(pool, extent):
-    """A request is larger than a unit, or all units are taken."""
-    return cause_in_equal_units(pool.registers, extent)
+largest = largest_equal_unit
+cause = cause_in_equal_units
 
 
 @kernel

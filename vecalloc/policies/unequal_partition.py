@@ -24,8 +24,18 @@ from vecalloc.mechanisms.bitset import (
     next_member,
     pick_bitset,
 )
-from vecalloc.mechanisms.registers import CAPACITY, GRANTED, HOLES, LIMIT, NONE, TOO_LARGE, new_registers
-from vecalloc.mechanisms.units import Units, add_unit, class_for, class_of, new_units, pick_units, rank_at, unit_table
+from vecalloc.mechanisms.registers import GRANTED, HOLES, LIMIT, NONE, new_registers
+from vecalloc.mechanisms.units import (
+    Units,
+    add_unit,
+    cause_in_units,
+    class_for,
+    class_of,
+    new_units,
+    pick_units,
+    rank_at,
+    unit_table,
+)
 from vecalloc.policies.table import Rules
 
 
@@ -110,10 +120,7 @@ def largest(pool):
     return pool.units.sizes[at(class_of(pool.units, rank))] if rank >= 0 else np.int64(0)
 
 
-@inline
-def cause(pool, extent):
-    """A request is larger than every unit, or every unit that is large enough is taken."""
-    return TOO_LARGE if class_for(pool.units, extent) == len(pool.units.sizes) else CAPACITY
+cause = cause_in_units
 
 
 @kernel

@@ -13,8 +13,17 @@ from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, insert_all, last, new_bitset, next_member, pick_bitset
-from vecalloc.mechanisms.registers import CAPACITY, GRANTED, HOLES, LIMIT, NONE, TOO_LARGE, new_registers
-from vecalloc.mechanisms.units import Units, add_unit, class_for, class_of, new_units, pick_units, rank_at
+from vecalloc.mechanisms.registers import GRANTED, HOLES, LIMIT, NONE, new_registers
+from vecalloc.mechanisms.units import (
+    Units,
+    add_unit,
+    cause_in_units,
+    class_for,
+    class_of,
+    new_units,
+    pick_units,
+    rank_at,
+)
 from vecalloc.policies.table import Rules
 
 
@@ -137,10 +146,7 @@ def largest(pool):
     return pool.units.sizes[at(c)] if c >= 0 else np.int64(0)
 
 
-@inline
-def cause(pool, extent):
-    """A request is larger than every unit, or every unit that is large enough is taken."""
-    return TOO_LARGE if class_for(pool.units, extent) == len(pool.units.sizes) else CAPACITY
+cause = cause_in_units
 
 
 @kernel
