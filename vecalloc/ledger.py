@@ -37,6 +37,11 @@ EXACT_FITS, NEIGHBOURS, PLACED_SUM, BOTTOM_TAKEN = 20, 21, 24, 25
 """Geometry: allocs that used a hole up; frees with 0, 1, 2 neighbouring holes (three columns); sum of the addresses of
 placed blocks in granules; whether a block starts at 0 now."""
 
+DELAYED, QUEUE, UNSTABLE = 26, 29, 30
+"""Requests that wait: how many were not placed on arrival, one column each for those that waited only for others, for
+capacity and for fragmentation (the cause at the first try as head of the line); how many wait now; 1: the queue passed
+its limit, or nothing would ever have made room."""
+
 COUNTS = 32
 
 # --- columns of integrals ---
@@ -53,8 +58,9 @@ COUNTS = 32
     I_HIGH_WATER,
     I_TOP,
     I_ENDS,
-) = range(11)
-"""Integrals over time; the last two are geometry."""
+    I_QUEUE,
+) = range(12)
+"""Integrals over time; I_TOP and I_ENDS are geometry."""
 
 INTEGRALS = 16
 

@@ -1,6 +1,9 @@
-"""The event loop, written once for all policies, and resumable.
+"""The event loops, written once for all policies, and resumable.
 
-A policy binds `replay_each` to its own `alloc`, `free`, ... in a kernel of a few lines; the loop is copied into that
+`replay_each` runs events whose order is known before: recorded traces, and synthetic ones in the models *drop*, *grow*
+and *stop*. `process_each` runs requests that wait for room, where the order comes about with the placements.
+
+A policy binds each loop to its own `alloc`, `free`, ... in a kernel of a few lines; the loop is copied into that
 kernel before types are inferred, so nothing is called through a pointer. A call runs replicas `first .. last - 1`, each
 from where its cursor stands, until the stretch ends (`STOP`) or something needs somebody else: a request that only a
 larger state can hold, or a first failure where the run is to stop. The cursor keeps the place; entering again goes on
@@ -15,6 +18,8 @@ What a policy supplies, each inlined:
     cause(pool, extent)                     why `extent` did not fit: TOO_LARGE, CAPACITY or FRAGMENTATION
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from vecalloc.kernel import inline, loop, outline, rows
@@ -22,6 +27,7 @@ from vecalloc.ledger import (
     ALLOCS,
     BLOCKS,
     BOTTOM_TAKEN,
+    DELAYED,
     DEMAND,
     DURATION,
     EXACT_FITS,
@@ -37,6 +43,7 @@ from vecalloc.ledger import (
     I_LARGEST,
     I_LIMIT,
     I_LIVE,
+    I_QUEUE,
     I_REQUESTED,
     I_TOP,
     IGNORED,
@@ -50,13 +57,16 @@ from vecalloc.ledger import (
     PEAK_LIVE,
     PEAK_REQUESTED,
     PLACED_SUM,
+    QUEUE,
     REQUESTED,
     REQUESTED_AT_HIGH,
+    UNSTABLE,
     Geometry,
     Orders,
 )
 from vecalloc.mechanisms.bits import at, highest
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, last
+from vecalloc.mechanisms.calendar import Calendar, next_due, pick_calendar, schedule
 from vecalloc.mechanisms.registers import GRANTED, HOLES, LIMIT, TOO_LARGE
 
 # --- columns of a cursor, int64 (replicas, CURSORS): where a replica stands, and how it is to run ---
@@ -331,3 +341,293 @@ def _integrate_orders(orders, limit, lasts):
         return
     for o in range(highest(limit)):  # a wholly free pool is no half of a pair
         orders.half_used_integral[o] += lasts * orders.half_used[o]
+
+
+# --- requests that wait ----------------------------------------------------------------------------------------------
+
+
+class Flow(NamedTuple):
+    """Requests that come, wait, live and die, one row a replica.
+
+    Attributes
+    ----------
+    arrival : float64 (replicas, arrivals) or None
+        When the requests to come arrive; None: there is always one more.
+    requested, extent : int64 (replicas, requests)
+        Bytes and granules of the next requests to be first in line.
+    life : float64 (replicas, requests) or None
+        How long their blocks live from placement on; None: until they are picked as victims.
+    words : int64 (replicas, words)
+        Random bits that victims are picked by.
+    clock : float64 (replicas, 1)
+    calendar : Calendar
+    slots : int32 (replicas, 2, slots)
+        Slots that are free (a stack); slots of live blocks (in no order), where victims are picked.
+    sizes : int64 (replicas, 2, slots)
+        Bytes and granules of the block in each slot.
+    """
+
+    arrival: np.ndarray
+    requested: np.ndarray
+    extent: np.ndarray
+    life: np.ndarray
+    words: np.ndarray
+    clock: np.ndarray
+    calendar: Calendar
+    slots: np.ndarray
+    sizes: np.ndarray
+
+
+# --- columns of a flow's cursor, int64 (replicas, FLOW_CURSORS); STOP, REASON and BIN_WIDTH stand where they do above ---
+
+DECIDED = 0
+"""Requests that were placed or dropped: where the stretch has got to."""
+
+ARRIVAL, ARRIVALS, HEAD, HEADS, WORD, WORDS = 8, 9, 10, 11, 12, 13
+"""The next arrival, request and random word, each with the end of what is at hand."""
+
+BLOCKED, TRIED, WAITED = 14, 15, 16
+"""Of the first in line: has to wait for a death; did not fit at its first try; was not the first when it arrived."""
+
+SPARE, QUEUE_LIMIT = 17, 18
+"""Free slots; the longest queue."""
+
+FLOW_CURSORS = 24
+
+NEEDS_SLOTS, NEEDS_ARRIVALS, NEEDS_REQUESTS, NEEDS_WORDS, IS_UNSTABLE = 3, 4, 5, 6, 7
+"""Why the loop left a replica, beside STRETCH_DONE: something has run out; the queue can only grow."""
+
+
+@loop
+def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 until so many requests are decided, or something has run out.
+
+    First come, first served: who is first in line is tried on arrival, and again after the deaths of each instant; those
+    behind wait. What an empty pool could not hold is dropped when its turn comes, and holds nobody up.
+    """
+    keeps = ledger.addresses.shape[1] > 0
+    for r in range(first, last):
+        cursor = cursors[r]
+        if cursor[REASON] == IS_UNSTABLE:
+            continue
+        pool, registers = pick(pools, r)
+        calendar = pick_calendar(flow.calendar, r)
+        arrivals = _pick_times(flow.arrival, r)
+        lives = _pick_times(flow.life, r)
+        asked = flow.requested[r]
+        extents = flow.extent[r]
+        words = flow.words[r]
+        clock = flow.clock[r]
+        spare = flow.slots[r, 0]
+        living = flow.slots[r, 1]
+        asked_by = flow.sizes[r, 0]
+        extent_by = flow.sizes[r, 1]
+        counts = ledger.counts[r]
+        integrals = ledger.integrals[r]
+        places = ledger.places[r]
+        addresses = ledger.addresses[r]
+        geometry = _pick_geometry(ledger.geometry, r)
+        always = _is_none(arrivals)
+        victims = _is_none(lives)
+        reason = STRETCH_DONE
+        scatter = ledger.scatter[r]
+
+        while cursor[DECIDED] < cursor[STOP]:
+            if cursor[BLOCKED] == 0 and (always or counts[QUEUE] > 0):
+                # Who is first in line is tried.
+                if cursor[HEAD] == cursor[HEADS]:
+                    reason = NEEDS_REQUESTS
+                    break
+                if cursor[SPARE] == 0:
+                    reason = NEEDS_SLOTS
+                    break
+                extent = extents[at(cursor[HEAD])]
+                granted = registers[GRANTED]
+                holes = registers[HOLES]
+                limit = registers[LIMIT]
+                address = alloc(pool, extent)
+                if address < 0:
+                    why = cause(pool, extent)
+                    if why != TOO_LARGE:
+                        counts[DELAYED + why] += 1 - cursor[TRIED]
+                        cursor[TRIED] = 1
+                        cursor[BLOCKED] = 1
+                        continue
+                    counts[FAILED + why] += 1
+                else:
+                    counts[DELAYED] += cursor[WAITED] & ~cursor[TRIED]
+                    cursor[SPARE] -= 1
+                    slot = at(spare[at(cursor[SPARE])])
+                    places[slot] = address
+                    requested = asked[at(cursor[HEAD])]
+                    asked_by[slot] = requested
+                    extent_by[slot] = extent
+                    if victims:
+                        living[at(counts[BLOCKS])] = slot
+                    else:
+                        _schedule(calendar, slot, clock[0], lives, cursor[HEAD], counts[ALLOCS])
+                    end = address + registers[GRANTED] - granted
+                    _note_block(counts, 1, extent, requested, end)
+                    moved = registers[LIMIT] != limit
+                    _note_geometry(
+                        geometry, counts, cursor[BIN_WIDTH], 1, address, end, registers[HOLES] - holes, moved
+                    )
+                if keeps:
+                    addresses[at(cursor[DECIDED])] = address
+                counts[ALLOCS] += 1
+                cursor[HEAD] += 1
+                cursor[DECIDED] += 1
+                cursor[TRIED] = 0
+                if not always:
+                    counts[QUEUE] -= 1
+                    cursor[WAITED] = 1
+                scatter += _scatter(registers, largest(pool))
+                if victims:
+                    _integrate(counts, integrals, registers, largest(pool), 1.0)
+                    _integrate_geometry(geometry, counts, integrals, registers[LIMIT], counts[BLOCKS], 1.0)
+                continue
+
+            # Nobody can be placed: time goes on to the next death, or to an arrival before it.
+            until = np.float64(0.0)
+            if victims:
+                if counts[BLOCKS] == 0:  # an empty pool, and yet it does not fit: units that are too small
+                    reason = IS_UNSTABLE
+                    break
+                chosen = _pick_victim(words, cursor, counts[BLOCKS])
+                if chosen < 0:
+                    reason = NEEDS_WORDS
+                    break
+                slot = at(living[at(chosen)])
+                living[at(chosen)] = living[at(counts[BLOCKS] - 1)]
+            else:
+                if not always and cursor[ARRIVAL] == cursor[ARRIVALS]:
+                    reason = NEEDS_ARRIVALS
+                    break
+                until = _next_arrival(arrivals, cursor[ARRIVAL])
+                slot = next_due(calendar, until)
+                if slot >= 0:
+                    until = calendar.time[at(slot)]
+                elif always:  # nothing will ever die
+                    reason = IS_UNSTABLE
+                    break
+                big = largest(pool)
+                _integrate(counts, integrals, registers, big, until - clock[0])
+                _integrate_geometry(
+                    geometry, counts, integrals, registers[LIMIT], counts[BLOCKS], until - clock[0]
+                )
+                clock[0] = until
+            if slot < 0:
+                cursor[ARRIVAL] += 1
+                counts[QUEUE] += 1
+                if counts[QUEUE] == 1:
+                    cursor[BLOCKED] = 0
+                    cursor[WAITED] = 0
+                if counts[QUEUE] > cursor[QUEUE_LIMIT]:
+                    reason = IS_UNSTABLE
+                    break
+                continue
+            while slot >= 0:  # all deaths of this instant, in the order of the allocs
+                address = places[at(slot)]
+                granted = registers[GRANTED]
+                holes = registers[HOLES]
+                limit = registers[LIMIT]
+                free(pool, address)
+                end = address + registers[GRANTED] - granted
+                _note_block(counts, -1, -extent_by[at(slot)], -asked_by[at(slot)], end)
+                moved = registers[LIMIT] != limit
+                _note_geometry(geometry, counts, cursor[BIN_WIDTH], -1, address, end, registers[HOLES] - holes, moved)
+                counts[FREES] += 1
+                spare[at(cursor[SPARE])] = slot
+                cursor[SPARE] += 1
+                scatter += _scatter(registers, largest(pool))
+                slot = np.int64(-1)
+                if victims:
+                    _integrate(counts, integrals, registers, largest(pool), 1.0)
+                    _integrate_geometry(geometry, counts, integrals, registers[LIMIT], counts[BLOCKS], 1.0)
+                else:
+                    slot = next_due(calendar, until)
+            cursor[BLOCKED] = 0
+
+        counts[UNSTABLE] = 1 if reason == IS_UNSTABLE else 0
+        counts[NOW_GRANTED] = registers[GRANTED]
+        counts[NOW_HOLES] = registers[HOLES]
+        counts[NOW_LIMIT] = registers[LIMIT]
+        counts[NOW_LARGEST] = largest(pool)
+        ledger.scatter[r] = scatter
+        cursor[REASON] = reason
+
+
+@inline
+def _is_none(x):
+    """Whether an argument is None: known when the kernel is compiled."""
+    return x is None
+
+
+@inline
+def _next_arrival(arrivals, i):
+    """When the next request arrives; never, if there is always one."""
+    if arrivals is None:
+        return np.inf
+    return arrivals[at(i)]
+
+
+@inline
+def _schedule(calendar, slot, now, lives, i, number):
+    """Enter when the block dies, unless it never does, or not by itself."""
+    if lives is not None and lives[at(i)] < np.inf:
+        schedule(calendar, slot, now + lives[at(i)], number)
+
+
+@inline
+def _note_block(counts, step, extent, requested, end):
+    """One block more or less (extent and requested are negative then): what lives now, and the peaks."""
+    counts[BLOCKS] += step
+    counts[LIVE] += extent
+    counts[DEMAND] = counts[LIVE]
+    counts[REQUESTED] += requested
+    counts[PEAK_LIVE] = max(counts[PEAK_LIVE], counts[LIVE])
+    counts[LOAD] = counts[PEAK_LIVE]
+    if end > counts[HIGH_WATER]:
+        counts[HIGH_WATER] = end
+        counts[REQUESTED_AT_HIGH] = counts[REQUESTED]
+    if counts[REQUESTED] > counts[PEAK_REQUESTED]:
+        counts[PEAK_REQUESTED] = counts[REQUESTED]
+        counts[HIGH_AT_PEAK] = counts[HIGH_WATER]
+
+
+@inline
+def _scatter(registers, big):
+    """1 - largest hole / total free, 0 if the pool is full."""
+    total_free = registers[LIMIT] - registers[GRANTED]
+    return 1.0 - big / total_free if total_free > 0 else 0.0
+
+
+@inline
+def _integrate(counts, integrals, registers, big, lasts):
+    """Add to the integrals how long the present state lasts."""
+    integrals[DURATION] += lasts
+    integrals[I_REQUESTED] += lasts * counts[REQUESTED]
+    integrals[I_LIVE] += lasts * counts[LIVE]
+    integrals[I_GRANTED] += lasts * registers[GRANTED]
+    integrals[I_LIMIT] += lasts * registers[LIMIT]
+    integrals[I_LARGEST] += lasts * big
+    integrals[I_HOLES] += lasts * registers[HOLES]
+    integrals[I_BLOCKS] += lasts * counts[BLOCKS]
+    integrals[I_HIGH_WATER] += lasts * counts[HIGH_WATER]
+    integrals[I_QUEUE] += lasts * counts[QUEUE]
+
+
+@inline
+def _pick_victim(words, cursor, count):
+    """One of `count` at random: multiply-high of 32 random bits, rejected where it would not be uniform; -1: no bits.
+
+    Source: Lemire (2019), *Fast random integer generation in an interval*.
+    """
+    least = ((1 << 32) - count) % count
+    while cursor[WORD] < cursor[WORDS]:
+        bits_of = (words[at(cursor[WORD])] >> 32) & 0xFFFFFFFF
+        cursor[WORD] += 1
+        product = bits_of * count
+        if product & 0xFFFFFFFF >= least:
+            return product >> 32
+    return np.int64(-1)

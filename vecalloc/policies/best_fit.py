@@ -6,7 +6,7 @@ Source: Knuth, TAOCP vol. 1, section 2.5 (best-fit method); Wilson et al. (1995)
 """
 
 from vecalloc.kernel import inline, kernel
-from vecalloc.loops import replay_each
+from vecalloc.loops import process_each, replay_each
 from vecalloc.mechanisms.holes import holes_of_heap, place_at_limit, why_no_hole_fits
 from vecalloc.mechanisms.size_index import (
     IndexHeap,
@@ -47,3 +47,9 @@ def alloc(pool, extent):
 def replay(pools, events, ledger, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
     replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+
+
+@kernel
+def process(pools, flow, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 of requests that wait."""
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)

@@ -7,7 +7,7 @@ Source: Wilson et al. (1995), section 3.5 (LIFO order among equals).
 """
 
 from vecalloc.kernel import inline, kernel
-from vecalloc.loops import replay_each
+from vecalloc.loops import process_each, replay_each
 from vecalloc.mechanisms.holes import holes_of_heap, place_at_limit, why_no_hole_fits
 from vecalloc.mechanisms.size_lists import (
     ListHeap,
@@ -48,3 +48,9 @@ def alloc(pool, extent):
 def replay(pools, events, ledger, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
     replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+
+
+@kernel
+def process(pools, flow, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 of requests that wait."""
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)

@@ -15,7 +15,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.ledger import ORDERS
-from vecalloc.loops import replay_each
+from vecalloc.loops import process_each, replay_each
 from vecalloc.mechanisms.bits import at, bit, bits_from, ceil_log2, lowest
 from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
 from vecalloc.mechanisms.registers import GRANTED, HOLES, NONE, ORDER, ORDERS_FREE
@@ -181,3 +181,9 @@ cause = cause_in_buddies
 def replay(pools, events, ledger, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
     replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+
+
+@kernel
+def process(pools, flow, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 of requests that wait."""
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)

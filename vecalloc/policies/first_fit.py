@@ -6,7 +6,7 @@ Source: Knuth, TAOCP vol. 1, section 2.5 (first-fit method); address-ordered as 
 """
 
 from vecalloc.kernel import inline, kernel
-from vecalloc.loops import replay_each
+from vecalloc.loops import process_each, replay_each
 from vecalloc.mechanisms.hole_tree import (
     TreeHeap,
     extend_tree_heap,
@@ -53,3 +53,9 @@ def alloc(pool, extent):
 def replay(pools, events, ledger, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
     replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+
+
+@kernel
+def process(pools, flow, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 of requests that wait."""
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)

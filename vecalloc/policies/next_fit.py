@@ -15,7 +15,7 @@ Source: Knuth, TAOCP vol. 1, section 2.5, exercise 6 (roving pointer); Bays (197
 import numpy as np
 
 from vecalloc.kernel import inline, kernel
-from vecalloc.loops import replay_each
+from vecalloc.loops import process_each, replay_each
 from vecalloc.mechanisms.bitmaps import previous_start
 from vecalloc.mechanisms.hole_tree import (
     TreeHeap,
@@ -78,3 +78,9 @@ def alloc(pool, extent):
 def replay(pools, events, ledger, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
     replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+
+
+@kernel
+def process(pools, flow, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 of requests that wait."""
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
-from vecalloc.loops import replay_each
+from vecalloc.loops import process_each, replay_each
 from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, insert_all, last, new_bitset, next_member, pick_bitset
 from vecalloc.mechanisms.registers import GRANTED, HOLES, LIMIT, NONE, new_registers
@@ -153,3 +153,9 @@ cause = cause_in_units
 def replay(pools, events, ledger, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
     replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+
+
+@kernel
+def process(pools, flow, ledger, cursors, first, last):
+    """Run replicas first .. last - 1 of requests that wait."""
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)

@@ -1,0 +1,125 @@
+"""Requests that wait: every policy against plain Python, address by address."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import REFERENCES
+from reference.waiting import Waiting
+
+from vecalloc import ledger as c
+from vecalloc.process import Process
+from vecalloc.spec import make_plan
+
+VARIANTS = {
+    "first-fit": {},
+    "first-fit[carve=high]": {"carve": "high"},
+    "best-fit": {},
+    "best-fit[ties=lifo]": {"ties": "lifo"},
+    "worst-fit": {},
+    "next-fit": {},
+    "buddy": {},
+    "buddy[order=lifo]": {"order": "lifo"},
+    "static-partition[unit=4]": {"unit": 4},
+    "static-partition[order=lifo,unit=4]": {"unit": 4, "order": "lifo"},
+    "static-partition[units=[8,4,4,16,2,30]]": {"units": [8, 4, 4, 16, 2, 30]},
+    "static-partition[order=lifo,units=[8,4,4,16,2,30]]": {"units": [8, 4, 4, 16, 2, 30], "order": "lifo"},
+}
+
+
+class Tables:
+    """A source that hands out what was drawn before, a few at a time."""
+
+    def __init__(self, arrivals, sizes, lives, words, step):
+        self.arrivals, self.sizes, self.lives, self.words = arrivals, sizes, lives, words
+        self.step, self.arrived, self.at, self.word = step, 0, 0, 0
+
+    def next_arrivals(self):
+        self.arrived += self.step
+        return self.arrivals[self.arrived - self.step : self.arrived]
+
+    def next_requests(self):
+        self.at += self.step
+        return self.sizes[self.at - self.step : self.at], self.lives[self.at - self.step : self.at]
+
+    def next_words(self):
+        self.word += self.step
+        return self.words[self.word - self.step : self.word]
+
+
+def reference_of(label, granules):
+    return REFERENCES[label.partition("[")[0]](granules, grows=False, **VARIANTS[label])
+
+
+def compare(label, model, seed, load, requests, replicas=2, step=7, stops=3, queue_limit=1 << 20, whole=False):
+    rng = np.random.default_rng(seed)
+    plan = make_plan(label, 64, 1)
+    sources = []
+    for _ in range(replicas):
+        # Several deaths, and deaths and arrivals, at the same time when times are whole.
+        scale = np.floor if whole else lambda x: x
+        arrivals = scale(np.cumsum(rng.exponential(1 / load, 40 * requests)))
+        sizes = np.where(rng.random(requests) < 0.05, 65, rng.integers(1, 9, requests))
+        lives = scale(rng.exponential(10 / 4, requests))
+        words = rng.integers(-(2**63), 2**63, 5000)
+        sources.append(Tables(arrivals, sizes, lives, words, step))
+    process = Process(
+        plan, sources, model == "wait", model != "fill", rate=load, queue_limit=queue_limit, keep=requests
+    )
+    for stop in np.linspace(0, requests, stops + 1).astype(int)[1:].tolist():
+        process.run_until(stop)
+    for r, source in enumerate(sources):
+        expected = Waiting(
+            reference_of(label, 64),
+            source.arrivals.tolist() if model == "wait" else None,
+            source.sizes.tolist(),
+            source.lives.tolist() if model != "fill" else None,
+            iter(source.words.tolist()),
+            queue_limit,
+        )
+        expected.run(requests)
+        counts, integrals = process.ledger.counts[r], process.ledger.integrals[r]
+        decided = len(expected.addresses)
+        assert process.ledger.addresses[r, :decided].tolist() == expected.addresses
+        assert counts[c.ALLOCS] == decided
+        assert counts[c.FAILED : c.FAILED + 3].tolist() == [expected.failed, 0, 0]
+        assert counts[c.DELAYED : c.DELAYED + 3].tolist() == list(expected.delayed.values())
+        assert counts[c.FREES] == expected.frees
+        assert counts[c.BLOCKS] == len(expected.live)
+        assert counts[c.UNSTABLE] == expected.unstable
+        assert integrals[c.DURATION] == pytest.approx(expected.now, rel=1e-12)
+        assert integrals[c.I_LIVE] == pytest.approx(expected.live_time, rel=1e-9)
+        assert integrals[c.I_QUEUE] == pytest.approx(expected.waited_time, rel=1e-9)
+    return process
+
+
+@pytest.mark.jitless
+@pytest.mark.parametrize("model", ["wait", "saturated", "fill"])
+@pytest.mark.parametrize("label", VARIANTS)
+def test_as_plain_python(label, model):
+    @given(st.integers(0, 2**32), st.sampled_from([0.5, 3.0, 6.0]), st.integers(1, 120), st.booleans())
+    def check(seed, load, requests, whole):
+        compare(label, model, seed, load, requests, whole=whole)
+
+    check()
+
+
+@pytest.mark.parametrize("model", ["wait", "saturated", "fill"])
+def test_many_requests_and_slots(model):
+    compare("best-fit", model, 5, 4.0, 2000, step=500)
+
+
+def test_an_overloaded_queue_ends_as_unstable():
+    process = compare("first-fit", "wait", 3, 60.0, 3000, step=400, queue_limit=200)
+    assert process.ledger.counts[:, c.UNSTABLE].tolist() == [1, 1]
+    assert process.ledger.counts[:, c.QUEUE].tolist() == [201, 201]
+
+
+def test_what_nothing_makes_room_for_is_unstable():
+    """All units are free, and the first in line waits for one that is larger: not too large for an empty pool."""
+    plan = make_plan("first-fit", 64, 1)
+    eternal = Tables(np.zeros(0), np.full(20, 8), np.full(20, np.inf), np.zeros(0, np.int64), 20)
+    process = Process(plan, [eternal], False, True, 1.0, 100)
+    process.run_until(20)
+    assert process.ledger.counts[0, c.UNSTABLE] == 1
+    assert process.ledger.counts[0, c.BLOCKS] == 8

@@ -1,0 +1,188 @@
+"""A policy over many replicas whose requests wait for room: what the loop runs out of is handed to it here.
+
+    kernel runs every replica  ->  who stopped early, and for want of what?
+          ^                                        |
+          +---- arrivals, requests, words, slots --+
+
+The order of events comes about with the placements, so each policy has its own. A replica's requests come from a source
+that draws them chunk by chunk. The times of arrival and what arrives are drawn apart, because a request is only looked
+at when it is first in line: however long the queue, nothing of it is kept but its length.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vecalloc.ledger import new_ledger
+from vecalloc.loops import (
+    ARRIVAL,
+    ARRIVALS,
+    BIN_WIDTH,
+    FLOW_CURSORS,
+    HEAD,
+    HEADS,
+    IS_UNSTABLE,
+    NEEDS_ARRIVALS,
+    NEEDS_REQUESTS,
+    NEEDS_SLOTS,
+    NEEDS_WORDS,
+    QUEUE_LIMIT,
+    REASON,
+    SPARE,
+    STOP,
+    STRETCH_DONE,
+    WORD,
+    WORDS,
+    Flow,
+)
+from vecalloc.mechanisms.calendar import extend_calendar, new_calendar
+from vecalloc.spec import Plan
+from vecalloc.trace import extents_of
+
+
+class Source(Protocol):
+    """One replica's requests in order, chunk by chunk; each method has a place of its own in them."""
+
+    def next_arrivals(self) -> NDArray[np.float64]:
+        """When the next requests arrive, as many as are at hand at once."""
+
+    def next_requests(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Bytes and lifetimes of the next requests."""
+
+    def next_words(self) -> NDArray[np.int64]:
+        """Random words, to pick victims by."""
+
+
+class Process:
+    """Pools of one plan, one a replica, and requests that wait for room in them.
+
+    Parameters
+    ----------
+    plan : Plan
+        Policy, options and pool, in granules.
+    sources : sequence of Source
+        One a replica.
+    arrivals : bool
+        Whether requests arrive at times of their own; else there is always one more.
+    lifetimes : bool
+        Whether blocks die by themselves; else one is picked at random whenever a request does not fit.
+    rate : float
+        Deaths a unit of time, roughly: it sets the width of the calendar's ticks and has no effect on results.
+    queue_limit : int
+        A longer queue ends the replica as unstable.
+    keep : int
+        Addresses to keep of each replica; 0: none.
+
+    Attributes
+    ----------
+    ledger : Ledger
+    cursors : int64 (replicas, FLOW_CURSORS)
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        sources: Sequence[Source],
+        arrivals: bool,
+        lifetimes: bool,
+        rate: float,
+        queue_limit: int,
+        keep: int = 0,
+    ):
+        replicas, slots = len(sources), 64
+        self.plan = plan
+        self.sources = sources
+        self.policy = plan.module()
+        self.state = self.policy.new(replicas, plan.granules, False, plan.rules)
+        ledger = new_ledger(replicas, slots)
+        self.ledger = ledger._replace(
+            integrals=ledger.integrals.astype(np.float64), addresses=np.full((replicas, keep), -1, np.int64)
+        )
+        empty = np.zeros((replicas, 0), np.int64)
+        self.flow = Flow(
+            arrival=empty.astype(np.float64) if arrivals else None,
+            requested=empty,
+            extent=empty,
+            life=empty.astype(np.float64) if lifetimes else None,
+            words=empty,
+            clock=np.zeros((replicas, 1)),
+            calendar=new_calendar(replicas, slots, 2 * rate),
+            slots=np.tile(np.arange(slots, dtype=np.int32)[::-1], (replicas, 2, 1)),
+            sizes=np.zeros((replicas, 2, slots), np.int64),
+        )
+        self.cursors = np.zeros((replicas, FLOW_CURSORS), np.int64)
+        self.cursors[:, SPARE] = slots
+        self.cursors[:, QUEUE_LIMIT] = queue_limit
+        self.cursors[:, BIN_WIDTH] = plan.granules
+
+    def run_until(self, decided: int) -> None:
+        """Run every replica until so many of its requests have been placed or dropped, or it is unstable."""
+        self.cursors[:, STOP] = decided
+        supply = {
+            NEEDS_SLOTS: self._more_slots,
+            NEEDS_ARRIVALS: self._more_arrivals,
+            NEEDS_REQUESTS: self._more_requests,
+            NEEDS_WORDS: self._more_words,
+        }
+        while True:
+            self.policy.process(self.state, self.flow, self.ledger, self.cursors, 0, len(self.cursors))
+            for reason in np.unique(self.cursors[:, REASON]).tolist():
+                if reason in supply:
+                    supply[reason](np.flatnonzero(self.cursors[:, REASON] == reason).tolist())
+            if np.isin(self.cursors[:, REASON], (STRETCH_DONE, IS_UNSTABLE)).all():
+                return
+
+    def _more_slots(self, _: list[int]) -> None:
+        """Twice as many, for all replicas; the new ones lie under those that are free."""
+        flow, old = self.flow, self.flow.slots.shape[2]
+
+        def wider(array: np.ndarray, fill: int = 0) -> np.ndarray:
+            return np.concatenate([array, np.full_like(array, fill)], axis=-1)
+
+        slots = wider(flow.slots)
+        slots[:, 0, old:] = flow.slots[:, 0]
+        slots[:, 0, :old] = np.arange(2 * old - 1, old - 1, -1)
+        self.cursors[:, SPARE] += old
+        self.flow = flow._replace(
+            slots=slots, sizes=wider(flow.sizes), calendar=extend_calendar(flow.calendar, 2 * old)
+        )
+        self.ledger = self.ledger._replace(places=wider(self.ledger.places, -1))
+
+    def _more_arrivals(self, replicas: list[int]) -> None:
+        arrival = self.flow.arrival
+        for r in replicas:
+            times = self.sources[r].next_arrivals()
+            arrival = _put(arrival, r, times)
+            self.cursors[r, [ARRIVAL, ARRIVALS]] = 0, len(times)
+        self.flow = self.flow._replace(arrival=arrival)
+
+    def _more_requests(self, replicas: list[int]) -> None:
+        flow, plan = self.flow, self.plan
+        requested, extent, life = flow.requested, flow.extent, flow.life
+        for r in replicas:
+            sizes, lives = self.sources[r].next_requests()
+            requested = _put(requested, r, sizes)
+            extent = _put(extent, r, extents_of(sizes, plan.granule, plan.header, plan.alignment))
+            life = None if life is None else _put(life, r, lives)
+            self.cursors[r, [HEAD, HEADS]] = 0, len(sizes)
+        self.flow = flow._replace(requested=requested, extent=extent, life=life)
+
+    def _more_words(self, replicas: list[int]) -> None:
+        words = self.flow.words
+        for r in replicas:
+            more = self.sources[r].next_words()
+            words = _put(words, r, more)
+            self.cursors[r, [WORD, WORDS]] = 0, len(more)
+        self.flow = self.flow._replace(words=words)
+
+
+def _put(table: NDArray[np.generic], row: int, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The table with these values in a row, wider if they need it."""
+    if len(values) > table.shape[1]:
+        wider = np.zeros((len(table), len(values)), table.dtype)
+        wider[:, : table.shape[1]] = table
+        table = wider
+    table[row, : len(values)] = values
+    return table
