@@ -323,6 +323,8 @@ def test_stats():
     assert all(type(value) in (int, float) for value in stats.values())
     assert stats == pytest.approx({
         "allocs": 4, "frees": 1, "ignored_frees": 0, "failure_ratio": 2 / 4,
+        "too_large_ratio": 1 / 4, "capacity_ratio": 0, "fragmentation_ratio": 1 / 4,
+        "delayed_ratio": 0, "queue": 0, "wait": 0,
         "peak_live": 16 + 1008, "peak_placed": 64, "high_water_mark": 64, "overhead": 64 / 1024,
         "internal_fragmentation": 1 - 144 / 160, "external_fragmentation": 1 - 496 / 640,
         "external_fragmentation_events": 3 * (1 - 96 / 144) / 5, "utilisation": 144 / (5 * 160),

@@ -64,6 +64,26 @@ COUNTS = 32
 
 INTEGRALS = 16
 
+# --- the columns by name, for tables ---
+
+COUNT_NAMES = (
+    "allocs", "frees", "ignored_frees", "too_large", "capacity", "fragmentation",
+    "blocks", "requested", "live", "demand", "load", "peak_live", "peak_requested",
+    "high_water", "high_at_peak", "requested_at_high", "now_granted", "now_holes", "now_limit", "now_largest",
+    "exact_fits", "neighbours_0", "neighbours_1", "neighbours_2", "placed_sum", "bottom_taken",
+    "delayed_queue", "delayed_capacity", "delayed_fragmentation", "queue", "unstable",
+)  # fmt: skip
+
+INTEGRAL_NAMES = (
+    "duration", "time_requested", "time_live", "time_granted", "time_limit", "time_largest", "time_holes",
+    "time_blocks", "time_high_water", "time_top", "time_ends", "time_queue",
+)  # fmt: skip
+
+ADDS_UP = np.zeros(COUNTS, bool)
+"""Which counts are sums over events: what happened before a warm-up ends can be taken off them. The others are states
+and peaks."""
+ADDS_UP[[*range(ALLOCS, FAILED + 3), *range(EXACT_FITS, PLACED_SUM + 1), *range(DELAYED, DELAYED + 3)]] = True
+
 # --- geometry of the buddy system: columns of `orders` ---
 
 ORDERS = 34

@@ -359,7 +359,8 @@ class Flow(NamedTuple):
         How long their blocks live from placement on; None: until they are picked as victims.
     words : int64 (replicas, words)
         Random bits that victims are picked by.
-    clock : float64 (replicas, 1)
+    clock : float64 (replicas, 2)
+        What time it is, and when the stretch ends.
     calendar : Calendar
     slots : int32 (replicas, 2, slots)
         Slots that are free (a stack); slots of live blocks (in no order), where victims are picked.
@@ -400,7 +401,7 @@ NEEDS_SLOTS, NEEDS_ARRIVALS, NEEDS_REQUESTS, NEEDS_WORDS, IS_UNSTABLE = 3, 4, 5,
 
 @loop
 def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last):
-    """Run replicas first .. last - 1 until so many requests are decided, or something has run out.
+    """Run replicas first .. last - 1 until so many requests are decided or it is so late, or something has run out.
 
     First come, first served: who is first in line is tried on arrival, and again after the deaths of each instant; those
     behind wait. What an empty pool could not hold is dropped when its turn comes, and holds nobody up.
@@ -432,7 +433,7 @@ def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors
         reason = STRETCH_DONE
         scatter = ledger.scatter[r]
 
-        while cursor[DECIDED] < cursor[STOP]:
+        while cursor[DECIDED] < cursor[STOP] and clock[0] < clock[1]:
             if cursor[BLOCKED] == 0 and (always or counts[QUEUE] > 0):
                 # Who is first in line is tried.
                 if cursor[HEAD] == cursor[HEADS]:
@@ -483,6 +484,7 @@ def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors
                     cursor[WAITED] = 1
                 scatter += _scatter(registers, largest(pool))
                 if victims:
+                    clock[0] += 1.0
                     _integrate(counts, integrals, registers, largest(pool), 1.0)
                     _integrate_geometry(geometry, counts, integrals, registers[LIMIT], counts[BLOCKS], 1.0)
                 continue
@@ -542,6 +544,7 @@ def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors
                 scatter += _scatter(registers, largest(pool))
                 slot = np.int64(-1)
                 if victims:
+                    clock[0] += 1.0
                     _integrate(counts, integrals, registers, largest(pool), 1.0)
                     _integrate_geometry(geometry, counts, integrals, registers[LIMIT], counts[BLOCKS], 1.0)
                 else:

@@ -1,30 +1,38 @@
 """Ledger -> named quantities: one definition a function, each with its source.
 
-Kernels count whole granules and whole events; here they are divided. A quantity is an average over *time* (what a
-moment picked at random sees: integrals over integrals) unless its name says `_events` (what an event picked at random
-sees). With the event index as clock every event lasts one unit of time, and the two differ only in that the first is a
-ratio of averages and the second an average of ratios. Over replicas, ratios are ratios of sums.
+Kernels count whole granules and whole events; here they are divided. Every quantity is a ratio, and is given as the two
+numbers of each replica, *part* and *whole*: over replicas a ratio is a ratio of sums (0 where there is nothing to divide
+by), and its interval needs both. What is no ratio by itself is a mean over replicas: its whole is 1.
+
+A quantity is an average over *time* (what a moment picked at random sees: integrals over integrals) unless its name says
+`_events` (what an event picked at random sees). With the event index as clock every event lasts one unit of time, and
+the two differ only in that the first is a ratio of averages and the second an average of ratios.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vecalloc import ledger as c
 from vecalloc.errors import InputError
 from vecalloc.ledger import Ledger
 
+Pair = tuple[NDArray[Any], NDArray[Any]]
+"""Part and whole of each replica."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Account:
-    """A ledger's sums over its replicas, and what it takes to turn granules into bytes.
+    """What some replicas wrote down, and what it takes to turn granules into bytes.
 
     Attributes
     ----------
-    counts, integrals : arrays
-        One row, the columns of the ledger summed over replicas.
-    scatter : float
+    counts : int64 (replicas, COUNTS)
+    integrals : int64 or float64 (replicas, INTEGRALS)
+    scatter : float64 (replicas,)
         Sum over events of 1 - largest hole / total free.
     granule : int
         Bytes.
@@ -32,175 +40,217 @@ class Account:
         Granules of one pool.
     grows : bool
         Whether the pool grew with its blocks.
-    replicas : int
     """
 
-    counts: np.ndarray
-    integrals: np.ndarray
-    scatter: float
+    counts: NDArray[np.int64]
+    integrals: NDArray[Any]
+    scatter: NDArray[np.float64]
     granule: int
     pool: int
     grows: bool
-    replicas: int = 1
 
     @classmethod
     def of(cls, ledger: Ledger, granule: int, pool: int, grows: bool) -> "Account":
-        """Sum a ledger over its replicas."""
-        integrals = ledger.integrals.sum(axis=0, dtype=np.float64)
-        scatter = float(ledger.scatter.sum())
-        return cls(ledger.counts.sum(axis=0), integrals, scatter, granule, pool, grows, len(ledger.counts))
+        """The account of a ledger."""
+        return cls(ledger.counts, ledger.integrals, ledger.scatter, granule, pool, grows)
+
+    def count(self, column: int) -> NDArray[np.int64]:
+        """A column of counts."""
+        return self.counts[:, column]
+
+    def integral(self, column: int) -> NDArray[np.float64]:
+        """A column of integrals."""
+        return self.integrals[:, column].astype(np.float64)
+
+    def each(self, values: NDArray[Any]) -> Pair:
+        """A mean over replicas."""
+        return values, np.ones(len(values), np.int64)
 
 
-def _ratio(part: float, whole: float) -> float:
-    """part / whole, 0 where there is nothing to divide by."""
-    return float(part) / float(whole) if whole else 0.0
+def ratio_of_sums(pair: Pair) -> float:
+    """Part over whole, summed over replicas; 0 where there is nothing to divide by."""
+    part, whole = float(pair[0].sum()), float(pair[1].sum())
+    return part / whole if whole else 0.0
 
 
 def failures(a: Account) -> dict[str, int]:
     """Requests that were not served, by cause (design vocabulary: too-large, capacity, fragmentation)."""
-    return {cause: int(a.counts[c.FAILED + k]) for k, cause in enumerate(("too-large", "capacity", "fragmentation"))}
+    return {
+        cause: int(a.count(c.FAILED + k).sum()) for k, cause in enumerate(("too-large", "capacity", "fragmentation"))
+    }
 
 
-def allocs(a: Account) -> int:
+def allocs(a: Account) -> Pair:
     """Requests, served or not."""
-    return int(a.counts[c.ALLOCS])
+    return a.each(a.count(c.ALLOCS))
 
 
-def frees(a: Account) -> int:
+def frees(a: Account) -> Pair:
     """Frees, those of blocks that were never granted included."""
-    return int(a.counts[c.FREES])
+    return a.each(a.count(c.FREES))
 
 
-def ignored_frees(a: Account) -> int:
+def ignored_frees(a: Account) -> Pair:
     """Frees of a block whose alloc had failed."""
-    return int(a.counts[c.IGNORED])
+    return a.each(a.count(c.IGNORED))
 
 
-def failure_ratio(a: Account) -> float:
+def failure_ratio(a: Account) -> Pair:
     """Failed requests over requests."""
-    return _ratio(sum(failures(a).values()), allocs(a))
+    return a.counts[:, c.FAILED : c.FAILED + 3].sum(axis=1), a.count(c.ALLOCS)
 
 
-def peak_live(a: Account) -> float:
+def too_large_ratio(a: Account) -> Pair:
+    """Requests that an empty pool could not have served, over requests."""
+    return a.count(c.FAILED), a.count(c.ALLOCS)
+
+
+def capacity_ratio(a: Account) -> Pair:
+    """Requests for which less was free in total than they needed, over requests."""
+    return a.count(c.FAILED + 1), a.count(c.ALLOCS)
+
+
+def fragmentation_ratio(a: Account) -> Pair:
+    """Requests that would have fitted if the holes had been one, over requests."""
+    return a.count(c.FAILED + 2), a.count(c.ALLOCS)
+
+
+def delayed_ratio(a: Account) -> Pair:
+    """Requests that were not placed on arrival but waited, over requests."""
+    return a.counts[:, c.DELAYED : c.DELAYED + 3].sum(axis=1), a.count(c.ALLOCS)
+
+
+def queue(a: Account) -> Pair:
+    """Requests that wait, time average."""
+    return a.integral(c.I_QUEUE), a.integral(c.DURATION)
+
+
+def wait(a: Account) -> Pair:
+    """How long a request waits on average, by Little's law: time that all spend in the queue, over requests."""
+    return a.integral(c.I_QUEUE), a.count(c.ALLOCS)
+
+
+def peak_live(a: Account) -> Pair:
     """LOAD: the most bytes of extents that would live at once if every request were served.
 
     Extents before a policy's own rounding (powers of two, units): one number for all policies, and no pool can do with
     less.
     """
-    return float(a.counts[c.LOAD]) * a.granule / a.replicas
+    return a.each(a.count(c.LOAD) * a.granule)
 
 
-def peak_placed(a: Account) -> float:
+def peak_placed(a: Account) -> Pair:
     """The most bytes of extents (before the policy's own rounding) that did live at once."""
-    return float(a.counts[c.PEAK_LIVE]) * a.granule / a.replicas
+    return a.each(a.count(c.PEAK_LIVE) * a.granule)
 
 
-def high_water_mark(a: Account) -> float:
+def high_water_mark(a: Account) -> Pair:
     """The highest end of a block, in bytes."""
-    return float(a.counts[c.HIGH_WATER]) * a.granule / a.replicas
+    return a.each(a.count(c.HIGH_WATER) * a.granule)
 
 
-def overhead(a: Account) -> float:
+def overhead(a: Account) -> Pair:
     """High-water mark over peak live (LOAD): how much more than the least possible was reached for."""
-    return _ratio(a.counts[c.HIGH_WATER], a.counts[c.LOAD])
+    return a.count(c.HIGH_WATER), a.count(c.LOAD)
 
 
-def internal_fragmentation(a: Account) -> float:
+def internal_fragmentation(a: Account) -> Pair:
     """1 - requested / granted over live blocks, time average (Randell 1969: loss inside blocks)."""
-    granted = a.integrals[c.I_GRANTED] * a.granule
-    return float(1.0 - a.integrals[c.I_REQUESTED] / granted) if granted else 0.0
+    granted = a.integral(c.I_GRANTED) * a.granule
+    return granted - a.integral(c.I_REQUESTED), granted
 
 
-def external_fragmentation(a: Account) -> float:
+def external_fragmentation(a: Account) -> Pair:
     """1 - largest hole / total free, time average: 1 - (integral of largest / integral of free); 0 when full."""
-    free = a.integrals[c.I_LIMIT] - a.integrals[c.I_GRANTED]
-    return float(1.0 - a.integrals[c.I_LARGEST] / free) if free else 0.0
+    free = a.integral(c.I_LIMIT) - a.integral(c.I_GRANTED)
+    return free - a.integral(c.I_LARGEST), free
 
 
-def external_fragmentation_events(a: Account) -> float:
+def external_fragmentation_events(a: Account) -> Pair:
     """1 - largest hole / total free, averaged over events (0 when the pool is full)."""
-    return _ratio(a.scatter, a.counts[c.ALLOCS] + a.counts[c.FREES])
+    return a.scatter, a.count(c.ALLOCS) + a.count(c.FREES)
 
 
-def utilisation(a: Account) -> float:
+def utilisation(a: Account) -> Pair:
     """Requested bytes over the pool, time average; in *grow* over the end of the highest block (the grown pool)."""
-    space = a.integrals[c.I_LIMIT] if a.grows else a.pool * a.integrals[c.DURATION]
-    return _ratio(a.integrals[c.I_REQUESTED], space * a.granule)
+    space = a.integral(c.I_LIMIT) if a.grows else a.pool * a.integral(c.DURATION)
+    return a.integral(c.I_REQUESTED), space * a.granule
 
 
-def holes(a: Account) -> float:
+def holes(a: Account) -> Pair:
     """Number of holes, time average."""
-    return _ratio(a.integrals[c.I_HOLES], a.integrals[c.DURATION])
+    return a.integral(c.I_HOLES), a.integral(c.DURATION)
 
 
-def blocks(a: Account) -> float:
+def blocks(a: Account) -> Pair:
     """Number of live blocks, time average."""
-    return _ratio(a.integrals[c.I_BLOCKS], a.integrals[c.DURATION])
+    return a.integral(c.I_BLOCKS), a.integral(c.DURATION)
 
 
-def holes_per_block(a: Account) -> float:
+def holes_per_block(a: Account) -> Pair:
     """Holes over live blocks, ratio of time averages (Knuth's fifty-percent rule predicts about a half)."""
-    return _ratio(a.integrals[c.I_HOLES], a.integrals[c.I_BLOCKS])
+    return a.integral(c.I_HOLES), a.integral(c.I_BLOCKS)
 
 
-def johnstone_wilson_1(a: Account) -> float:
+def johnstone_wilson_1(a: Account) -> Pair:
     """Memory used over memory requested, averaged over time (Johnstone and Wilson 1998, measure 1).
 
     Memory used is the high-water mark so far: memory once obtained is not returned. All four measures are given as the
     excess over 1.
     """
-    return _ratio(a.integrals[c.I_HIGH_WATER] * a.granule, a.integrals[c.I_REQUESTED]) - 1.0
+    return a.integral(c.I_HIGH_WATER) * a.granule - a.integral(c.I_REQUESTED), a.integral(c.I_REQUESTED)
 
 
-def johnstone_wilson_2(a: Account) -> float:
+def johnstone_wilson_2(a: Account) -> Pair:
     """Memory used at the moment of most memory requested, over that (Johnstone and Wilson 1998, measure 2)."""
-    return _ratio(a.counts[c.HIGH_AT_PEAK] * a.granule, a.counts[c.PEAK_REQUESTED]) - 1.0
+    return a.count(c.HIGH_AT_PEAK) * a.granule - a.count(c.PEAK_REQUESTED), a.count(c.PEAK_REQUESTED)
 
 
-def johnstone_wilson_3(a: Account) -> float:
+def johnstone_wilson_3(a: Account) -> Pair:
     """Most memory used, over memory requested at that moment (Johnstone and Wilson 1998, measure 3)."""
-    return _ratio(a.counts[c.HIGH_WATER] * a.granule, a.counts[c.REQUESTED_AT_HIGH]) - 1.0
+    return a.count(c.HIGH_WATER) * a.granule - a.count(c.REQUESTED_AT_HIGH), a.count(c.REQUESTED_AT_HIGH)
 
 
-def johnstone_wilson_4(a: Account) -> float:
+def johnstone_wilson_4(a: Account) -> Pair:
     """Most memory used over most memory requested, not at the same moment (Johnstone and Wilson 1998, measure 4)."""
-    return _ratio(a.counts[c.HIGH_WATER] * a.granule, a.counts[c.PEAK_REQUESTED]) - 1.0
+    return a.count(c.HIGH_WATER) * a.granule - a.count(c.PEAK_REQUESTED), a.count(c.PEAK_REQUESTED)
 
 
-def live_requested(a: Account) -> float:
+def live_requested(a: Account) -> Pair:
     """Bytes requested by the blocks that live now."""
-    return float(a.counts[c.REQUESTED]) / a.replicas
+    return a.each(a.count(c.REQUESTED))
 
 
-def granted_now(a: Account) -> float:
+def granted_now(a: Account) -> Pair:
     """Bytes granted to the blocks that live now."""
-    return float(a.counts[c.NOW_GRANTED]) * a.granule / a.replicas
+    return a.each(a.count(c.NOW_GRANTED) * a.granule)
 
 
-def free_now(a: Account) -> float:
+def free_now(a: Account) -> Pair:
     """Bytes free now."""
-    return float(a.counts[c.NOW_LIMIT] - a.counts[c.NOW_GRANTED]) * a.granule / a.replicas
+    return a.each((a.count(c.NOW_LIMIT) - a.count(c.NOW_GRANTED)) * a.granule)
 
 
-def largest_now(a: Account) -> float:
+def largest_now(a: Account) -> Pair:
     """Bytes of the largest hole now."""
-    return float(a.counts[c.NOW_LARGEST]) * a.granule / a.replicas
+    return a.each(a.count(c.NOW_LARGEST) * a.granule)
 
 
-def holes_now(a: Account) -> float:
+def holes_now(a: Account) -> Pair:
     """Number of holes now."""
-    return float(a.counts[c.NOW_HOLES]) / a.replicas
+    return a.each(a.count(c.NOW_HOLES))
 
 
-def blocks_now(a: Account) -> float:
+def blocks_now(a: Account) -> Pair:
     """Number of live blocks now."""
-    return float(a.counts[c.BLOCKS]) / a.replicas
+    return a.each(a.count(c.BLOCKS))
 
 
-METRICS: dict[str, Callable[[Account], float]] = {
+METRICS: dict[str, Callable[[Account], Pair]] = {
     f.__name__: f
     for f in (
-        allocs, frees, ignored_frees, failure_ratio, peak_live, peak_placed, high_water_mark, overhead,
+        allocs, frees, ignored_frees, failure_ratio, too_large_ratio, capacity_ratio, fragmentation_ratio,
+        delayed_ratio, queue, wait, peak_live, peak_placed, high_water_mark, overhead,
         internal_fragmentation, external_fragmentation, external_fragmentation_events, utilisation,
         holes, blocks, holes_per_block,
         johnstone_wilson_1, johnstone_wilson_2, johnstone_wilson_3, johnstone_wilson_4,
@@ -208,10 +258,15 @@ METRICS: dict[str, Callable[[Account], float]] = {
     )
 }  # fmt: skip
 
+COUNTS_OF_EVENTS = frozenset(
+    {"failure_ratio", "too_large_ratio", "capacity_ratio", "fragmentation_ratio", "delayed_ratio"}
+)
+"""Metrics whose part counts some of the events that their whole counts: seen rarely, they need an exact interval."""
+
 
 def measure(account: Account) -> dict[str, float]:
-    """Every metric by name."""
-    return {name: metric(account) for name, metric in METRICS.items()}
+    """Every metric by name, over all replicas."""
+    return {name: ratio_of_sums(metric(account)) for name, metric in METRICS.items()}
 
 
 def geometry(ledger: Ledger, replica: int, granule: int) -> dict[str, object]:
@@ -238,8 +293,8 @@ def geometry(ledger: Ledger, replica: int, granule: int) -> dict[str, object]:
     duration = integrals[c.DURATION]
     common = {
         "exact_fits": int(counts[c.EXACT_FITS]),
-        "ends": _ratio(integrals[c.I_ENDS], duration),
-        "top": _ratio(integrals[c.I_TOP], duration) * granule,
+        "ends": _share(integrals[c.I_ENDS], duration),
+        "top": _share(integrals[c.I_TOP], duration) * granule,
         "placed_sum": int(counts[c.PLACED_SUM]) * granule,
         "histogram": where.histogram[replica].tolist(),
     }
@@ -247,5 +302,9 @@ def geometry(ledger: Ledger, replica: int, granule: int) -> dict[str, object]:
         return common | {"frees_by_neighbours": counts[c.NEIGHBOURS : c.NEIGHBOURS + 3].tolist()}
     return common | {
         "passed_up": where.orders.passed_up[replica].tolist(),
-        "half_used": [_ratio(x, duration) for x in where.orders.half_used_integral[replica]],
+        "half_used": [_share(x, duration) for x in where.orders.half_used_integral[replica]],
     }
+
+
+def _share(part: float, whole: float) -> float:
+    return float(part) / float(whole) if whole else 0.0

@@ -107,7 +107,7 @@ class Process:
             extent=empty,
             life=empty.astype(np.float64) if lifetimes else None,
             words=empty,
-            clock=np.zeros((replicas, 1)),
+            clock=np.tile([0.0, np.inf], (replicas, 1)),
             calendar=new_calendar(replicas, slots, 2 * rate),
             slots=np.tile(np.arange(slots, dtype=np.int32)[::-1], (replicas, 2, 1)),
             sizes=np.zeros((replicas, 2, slots), np.int64),
@@ -117,9 +117,10 @@ class Process:
         self.cursors[:, QUEUE_LIMIT] = queue_limit
         self.cursors[:, BIN_WIDTH] = plan.granules
 
-    def run_until(self, decided: int) -> None:
-        """Run every replica until so many of its requests have been placed or dropped, or it is unstable."""
+    def run_until(self, decided: int, time: float = np.inf) -> None:
+        """Run every replica until so many requests have been placed or dropped, or it is so late, or it is unstable."""
         self.cursors[:, STOP] = decided
+        self.flow.clock[:, 1] = time
         supply = {
             NEEDS_SLOTS: self._more_slots,
             NEEDS_ARRIVALS: self._more_arrivals,

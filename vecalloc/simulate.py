@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vecalloc import ledger as columns
 from vecalloc.errors import InputError
@@ -160,6 +161,22 @@ class Simulation:
         self.cursors[:, STOP] = self._begin(events)
         if self.ledger.addresses.shape[1]:
             self.ledger = self.ledger._replace(addresses=np.zeros((len(self.cursors), 0), np.int64))
+        self._run_stretch(events)
+
+    def begin(self, events: Events, slots: int) -> None:
+        """Take up a chunk whose rows may have different lengths; it is run by `advance`."""
+        self._begin(events)
+        if self.ledger.addresses.shape[1]:
+            self.ledger = self.ledger._replace(addresses=np.zeros((len(self.cursors), 0), np.int64))
+        places = self.ledger.places
+        if slots > places.shape[1]:
+            wider = np.full((len(places), slots), -1, np.int64)
+            wider[:, : places.shape[1]] = places
+            self.ledger = self.ledger._replace(places=wider)
+
+    def advance(self, events: Events, stops: NDArray[np.int64]) -> None:
+        """Run each replica of the chunk to its own stop: so many of its events are behind then."""
+        self.cursors[:, STOP] = stops
         self._run_stretch(events)
 
     def _begin(self, events: Events) -> int:

@@ -31,27 +31,7 @@ from vecalloc.mechanisms.calendar import (
     schedule,
 )
 from vecalloc.trace import Events
-
-
-class Births(NamedTuple):
-    """Requests in the order of their arrival, one row a replica.
-
-    Attributes
-    ----------
-    time : float64 (replicas, requests + 1)
-        When each arrives; the last one is the time of the request after the last.
-    death : float64 (replicas, requests)
-        When its block dies, not before its birth; inf: never.
-    requested : int64 (replicas, requests)
-        Bytes.
-    extents : int64 (groups, replicas, requests)
-        Granules, for each group of policies with the same header and alignment.
-    """
-
-    time: NDArray[np.float64]
-    death: NDArray[np.float64]
-    requested: NDArray[np.int64]
-    extents: NDArray[np.int64]
+from vecalloc.workload.requests import Births
 
 
 class Living(NamedTuple):

@@ -1,0 +1,144 @@
+"""Phases: how a program's demand goes up and down (ramps, peaks and plateaus), as a list of segments.
+
+    phases = [
+        {duration = 5, rate = 1, lifetimes = "forever"},    a ramp: what is born stays
+        {duration = 2, rate = 4, lifetimes = "phase"},      a peak: what is born dies when the phase ends
+        {duration = 9, rate = 0.5},                         a plateau: lifetimes as usual, half as many requests
+    ]
+
+A segment lasts `duration` units of time, in which `rate` times as many requests arrive as outside of phases (1 by
+default); `lifetimes` is a law of its own, or one of two words. After the last segment the first one follows.
+
+Arrivals are drawn on a clock that runs evenly, u, and then moved to the time t at which as many are due: in segment k
+the clock u runs rate_k times as fast as t. For Poisson arrivals that is the Poisson process with these rates.
+
+Source: Wilson, Johnstone, Neely and Boles (1995), section 2.3, for the three shapes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vecalloc.errors import InputError, did_you_mean
+from vecalloc.workload.laws import Law, law_of
+
+FOREVER, UNTIL_THE_END = "forever", "phase"
+"""Lifetimes that are no law: blocks that never die; blocks that die when their phase ends."""
+
+_KEYS = ("duration", "rate", "lifetimes")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A segment.
+
+    Attributes
+    ----------
+    duration : float
+        Units of time.
+    rate : float
+        Factor of the rate of requests; 0: none arrive.
+    lifetimes : Law, str or None
+        A law, "forever" or "phase"; None: as usual.
+    """
+
+    duration: float
+    rate: float
+    lifetimes: Law | str | None
+
+    def canonical(self) -> dict[str, Any]:
+        """What determines the draws, as plain data."""
+        lifetimes = self.lifetimes.canonical() if isinstance(self.lifetimes, Law) else self.lifetimes
+        return {"duration": self.duration, "rate": self.rate, "lifetimes": lifetimes}
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Segments that follow each other in a circle.
+
+    Attributes
+    ----------
+    segments : tuple of Phase
+    """
+
+    segments: tuple[Phase, ...]
+
+    def _edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Where segments begin and the circle ends, in time and on the even clock."""
+        durations = np.array([phase.duration for phase in self.segments])
+        rates = np.array([phase.rate for phase in self.segments])
+        begin = np.zeros(1)
+        return np.append(begin, np.cumsum(durations)), np.append(begin, np.cumsum(durations * rates))
+
+    def moved(self, even: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Times on the even clock -> times, float64 in the same shape."""
+        time, clock = self._edges()
+        circles = np.floor(even / clock[-1])
+        within = even - circles * clock[-1]
+        # The last segment that has begun by then: one in which the clock stands still has no inside.
+        segment = np.clip(np.searchsorted(clock, within, side="right") - 1, 0, len(self.segments) - 1)
+        rates = np.array([phase.rate or 1.0 for phase in self.segments])
+        moved: NDArray[np.float64] = circles * time[-1] + time[segment] + (within - clock[segment]) / rates[segment]
+        return moved
+
+    def segments_of(self, times: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Which segment each time lies in, int64, and when that segment ends, float64."""
+        edges, _ = self._edges()
+        circles = np.floor(times / edges[-1])
+        segment = np.clip(
+            np.searchsorted(edges, times - circles * edges[-1], side="right") - 1, 0, len(self.segments) - 1
+        )
+        return segment, circles * edges[-1] + edges[segment + 1]
+
+    def canonical(self) -> list[dict[str, Any]]:
+        """What determines the draws, as plain data."""
+        return [phase.canonical() for phase in self.segments]
+
+
+def phases_of(rows: Any, key: str, folder: Path) -> Phases:
+    """Check a list of segments.
+
+    Raises
+    ------
+    InputError
+        Names the segment, the key and the value.
+    """
+    if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
+        raise InputError(f"{key} is {rows!r}: write a list of segments such as [{{duration = 5, rate = 2}}]")
+    segments = tuple(_phase_of(row, f"{key}.{i}", folder) for i, row in enumerate(rows))
+    if not any(phase.rate > 0 for phase in segments):
+        raise InputError(f"{key}: nothing ever arrives: give one segment a rate above 0")
+    return Phases(segments)
+
+
+def _phase_of(row: Any, key: str, folder: Path) -> Phase:
+    if not isinstance(row, Mapping):
+        raise InputError(f"{key} is {row!r}: write a segment such as {{duration = 5, rate = 2}}")
+    for name in row:
+        if name not in _KEYS:
+            raise InputError(f"{key}.{name} is not known{did_you_mean(name, _KEYS)}: one of {', '.join(_KEYS)}")
+    if "duration" not in row:
+        raise InputError(f"{key}.duration is missing: write how long the segment lasts")
+    duration, rate = _number(row["duration"], f"{key}.duration"), _number(row.get("rate", 1), f"{key}.rate")
+    if duration <= 0:
+        raise InputError(f"{key}.duration is {duration:g}: write a number above 0")
+    lifetimes = row.get("lifetimes")
+    if isinstance(lifetimes, str):
+        if lifetimes not in (FOREVER, UNTIL_THE_END):
+            hint = did_you_mean(lifetimes, (FOREVER, UNTIL_THE_END))
+            raise InputError(
+                f"{key}.lifetimes is {lifetimes!r}{hint}: write a law, {FOREVER!r} or {UNTIL_THE_END!r}"
+            )
+    elif lifetimes is not None:
+        lifetimes = law_of(lifetimes, f"{key}.lifetimes", folder, at_least=0.0)
+    return Phase(duration, rate, lifetimes)
+
+
+def _number(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise InputError(f"{key} is {value!r}: write a number that is not negative")
+    return float(value)

@@ -1,0 +1,298 @@
+"""A workload as it is written, checked; and the requests of one replica, drawn chunk by chunk.
+
+    [workload]
+    sizes = {dist = "lognorm", s = 1.0, scale = 256}      see sizes.py and laws.py
+    lifetimes = {dist = "expon"}                          from placement on; see laws.py
+    arrivals = "poisson"                                  see arrivals.py
+    load = 0.9                                            or rate = 100: requests a unit of time
+
+*Load* is a target: arrival rate x mean life x mean requested bytes / pool, the share of the pool that would be requested
+on average if every request were served and nothing were lost. It is the same for all policies. In a fleet profile the
+life goes with the size, so mean life x mean bytes is the mean of their product.
+
+Requests and their lifetimes come from one stream each, arrivals from a third: which request is which never depends on
+when it arrives, or on what a policy did.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vecalloc.errors import InputError, did_you_mean
+from vecalloc.trace import extents_of
+from vecalloc.workload.arrivals import FILL, Arrivals, ArrivalTimes, arrivals_of
+from vecalloc.workload.laws import Fleet, Law, law_of
+from vecalloc.workload.laws import REVISION as LAWS_REVISION
+from vecalloc.workload.phases import FOREVER, UNTIL_THE_END, phases_of
+from vecalloc.workload.sizes import REVISION as SIZES_REVISION
+from vecalloc.workload.sizes import Sizes, sizes_of
+from vecalloc.workload.streams import CHUNK, LIFETIMES, PHASES, SIZES, VICTIMS, generator_of
+
+REVISION = 1
+"""Raised whenever sizes, lifetimes and arrivals are put together in another way than before."""
+
+_KEYS = ("sizes", "lifetimes", "arrivals", "batch", "load", "rate", "phases")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is asked of the pools of one cell, in bytes and units of time.
+
+    Attributes
+    ----------
+    sizes : Sizes
+    lifetimes : Law or None
+        None: blocks do not die by themselves (fill-then-free). Of a fleet: its shape, scaled to the mean life of each
+        size.
+    arrivals : Arrivals
+    load, rate : float or None
+    """
+
+    sizes: Sizes
+    lifetimes: Law | None
+    arrivals: Arrivals
+    load: float | None
+    rate: float | None
+
+    @property
+    def fleet(self) -> bool:
+        """Whether a block's life goes with its size."""
+        return isinstance(self.sizes.law, Fleet)
+
+    @property
+    def waits_only(self) -> bool:
+        """Whether requests have no times of arrival, so that they can only wait for room."""
+        return not self.arrivals.timed
+
+    def mean_size_life(self) -> float:
+        """E[requested bytes x life]: bytes that live on average at one request a unit of time."""
+        if self.fleet:
+            return self.sizes.mean_size_life()
+        return self.sizes.mean() * (self.lifetimes.mean() if self.lifetimes else 1.0)
+
+    def rate_in(self, pool: int) -> float:
+        """Requests a unit of time in a pool of so many bytes.
+
+        Where requests have no times, how many would fill the pool: a guess that only sets the width of a calendar's
+        ticks.
+        """
+        if self.rate is not None:
+            return self.rate
+        if self.load is not None:
+            return self.load * pool / self.mean_size_life()
+        natural = self.arrivals.natural_rate()
+        if natural is not None:
+            return natural
+        guess = pool / self.mean_size_life()
+        return guess if 0 < guess < float("inf") else 1.0
+
+    def canonical(self) -> dict[str, Any]:
+        """What determines the requests, as plain data: part of the id of every row."""
+        return {
+            "sizes": self.sizes.canonical(),
+            "lifetimes": self.lifetimes.canonical() if self.lifetimes else None,
+            "arrivals": self.arrivals.canonical(),
+            "load": self.load,
+            "rate": self.rate,
+            "revisions": [REVISION, LAWS_REVISION, SIZES_REVISION],
+        }
+
+
+def workload_of(table: Mapping[str, Any], key: str = "workload", folder: str | Path = ".") -> Workload:
+    """Check a workload as people write it.
+
+    Parameters
+    ----------
+    table : dict
+        The keys above.
+    key : str
+        Where it stands in a file: begins every message.
+    folder : str or Path
+        What paths of traces and fleet profiles are relative to.
+
+    Raises
+    ------
+    InputError
+        Names the key, the value and the remedy.
+    """
+    folder = Path(folder)
+    for name in table:
+        if name not in _KEYS:
+            raise InputError(f"{key}.{name} is not known{did_you_mean(name, _KEYS)}: one of {', '.join(_KEYS)}")
+    if "sizes" not in table:
+        raise InputError(f"{key}.sizes is missing: write a law such as {{dist = 'lognorm', s = 1.0, scale = 256}}")
+    sizes = sizes_of(table["sizes"], f"{key}.sizes", folder)
+    phases = phases_of(table["phases"], f"{key}.phases", folder) if table.get("phases") is not None else None
+    arrivals = arrivals_of(table.get("arrivals", "poisson"), table.get("batch"), phases, key, folder)
+    lifetimes = _lifetimes_of(table, key, folder, sizes, arrivals)
+    load, rate = (_positive(table.get(name), f"{key}.{name}") for name in ("load", "rate"))
+    workload = Workload(sizes, lifetimes, arrivals, load, rate)
+    _check_rate(workload, key)
+    return workload
+
+
+def _lifetimes_of(
+    table: Mapping[str, Any], key: str, folder: Path, sizes: Sizes, arrivals: Arrivals
+) -> Law | None:
+    given = table.get("lifetimes")
+    if arrivals.kind == FILL:
+        if given is not None:
+            raise InputError(f"{key}.lifetimes: in {FILL!r} blocks live until they are picked at random: leave it out")
+        return None
+    if given is None and isinstance(sizes.law, Fleet):
+        given = {"dist": "expon"}
+    if given is None:
+        raise InputError(f"{key}.lifetimes is missing: write a law such as {{dist = 'expon', scale = 1.0}}")
+    law = law_of(given, f"{key}.lifetimes", folder, at_least=0.0)
+    if isinstance(sizes.law, Fleet) and not 0 < law.mean() < float("inf"):
+        raise InputError(f"{key}.lifetimes has the mean {law.mean()}: a fleet scales it to mean lives, so choose another")
+    return law
+
+
+def _positive(value: Any, key: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise InputError(f"{key} is {value!r}: write a number above 0")
+    return float(value)
+
+
+def _check_rate(workload: Workload, key: str) -> None:
+    kind, load, rate = workload.arrivals.kind, workload.load, workload.rate
+    if load is not None and rate is not None:
+        raise InputError(f"{key}: give load ({load}) or rate ({rate}), not both")
+    if workload.waits_only:
+        if load is not None or rate is not None:
+            which = "load" if load is not None else "rate"
+            raise InputError(f"{key}.{which} does not go with arrivals = {kind!r}: there is always a request")
+        return
+    if load is None:
+        if rate is None and workload.arrivals.natural_rate() is None:
+            raise InputError(f"{key}: arrivals = {kind!r} need a rate: give load (such as 0.9) or rate")
+        return
+    bytes_alive = workload.mean_size_life()
+    if not 0 < bytes_alive < float("inf"):
+        means = f"sizes {workload.sizes.mean()}, lifetimes {workload.lifetimes.mean() if workload.lifetimes else None}"
+        raise InputError(
+            f"{key}.load is {load}, but a load needs laws with a finite mean above 0 ({means}): give a rate, or bounds"
+        )
+
+
+# --- one replica's requests ------------------------------------------------------------------------------------------
+
+
+class Requests:
+    """One replica's requests in order; arrivals, what arrives, and words to pick victims by are read apart.
+
+    Parameters
+    ----------
+    workload : Workload
+    rate : float
+        Requests a unit of time.
+    seed, replica : int
+    total : int
+        How many requests there are.
+    """
+
+    def __init__(self, workload: Workload, rate: float, seed: int, replica: int, total: int):
+        self._workload = workload
+        self._seed, self._replica, self._total = seed, replica, total
+        self._arrivals = ArrivalTimes(workload.arrivals, rate, seed, replica, total)
+        self._requests = 0
+        self._arrived = 0
+        self._words = 0
+
+    def next_arrivals(self) -> NDArray[np.float64]:
+        """When the next requests arrive; after the last one nobody comes any more."""
+        count = min(CHUNK, self._total - self._arrived)
+        self._arrived += count
+        return self._arrivals.take(count)[:-1] if count else np.full(1, np.inf)
+
+    def next_requests(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Bytes and lifetimes of the next chunk of requests."""
+        chunk = self._requests // CHUNK
+        count = min(CHUNK, self._total - self._requests)
+        self._requests += count
+        workload = self._workload
+        sizes, means = workload.sizes.draw_with_lives(self._generator(SIZES, chunk), count)
+        if workload.lifetimes is None:
+            return sizes, np.full(count, np.inf)
+        lives = workload.lifetimes.draw(self._generator(LIFETIMES, chunk), count)
+        if means is not None:
+            lives = lives * (means / workload.lifetimes.mean())
+        return sizes, lives
+
+    def next_words(self) -> NDArray[np.int64]:
+        """Random words, all 64 bits of them."""
+        generator = self._generator(VICTIMS, self._words)
+        self._words += 1
+        words: NDArray[np.int64] = generator.integers(0, 1 << 64, CHUNK, dtype=np.uint64).view(np.int64)
+        return words
+
+    def next_births(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Times of arrival and of what comes after them, deaths, and bytes of the next chunk of requests."""
+        chunk = self._requests // CHUNK
+        sizes, lives = self.next_requests()
+        times = self._arrivals.take(len(sizes))
+        deaths = times[:-1] + lives
+        phases = self._workload.arrivals.phases
+        if phases is not None:
+            generator = self._generator(PHASES, chunk)
+            segment, ends = phases.segments_of(times[:-1])
+            for k, phase in enumerate(phases.segments):
+                here = segment == k
+                if isinstance(phase.lifetimes, Law):
+                    deaths[here] = times[:-1][here] + phase.lifetimes.draw(generator, int(here.sum()))
+                elif phase.lifetimes == UNTIL_THE_END:
+                    deaths[here] = ends[here]
+                elif phase.lifetimes == FOREVER:
+                    deaths[here] = np.inf
+        return times, deaths, sizes
+
+    def _generator(self, stream: int, chunk: int) -> np.random.Generator:
+        return generator_of(self._seed, self._replica, stream, chunk)
+
+
+class Births(NamedTuple):
+    """Requests in the order of their arrival, one row a replica.
+
+    Attributes
+    ----------
+    time : float64 (replicas, requests + 1)
+        When each arrives; the last one is the time of the request after the last.
+    death : float64 (replicas, requests)
+        When its block dies, not before its birth; inf: never.
+    requested : int64 (replicas, requests)
+        Bytes.
+    extents : int64 (groups, replicas, requests)
+        Granules, for each group of policies with the same header and alignment.
+    """
+
+    time: NDArray[np.float64]
+    death: NDArray[np.float64]
+    requested: NDArray[np.int64]
+    extents: NDArray[np.int64]
+
+
+def births_of(
+    sources: Sequence[Requests], granule: int, groups: Sequence[tuple[int, int]]
+) -> Births:
+    """The next chunk of requests of all replicas.
+
+    Parameters
+    ----------
+    sources : sequence of Requests
+        One a replica, all at the same place.
+    granule : int
+        Bytes.
+    groups : sequence of (header, alignment)
+        Bytes; one axis of extents each.
+    """
+    rows = [source.next_births() for source in sources]
+    times, deaths, sizes = (np.stack(column) for column in zip(*rows, strict=True))
+    extents = np.stack([extents_of(sizes, granule, *group) for group in groups])
+    return Births(times, np.maximum(deaths, times[:, :-1]), sizes, extents)
