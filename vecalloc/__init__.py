@@ -20,6 +20,9 @@ _HOME = {
     "Trace": "trace",
     "load_trace": "api",
     "replay": "api",
+    "results": "study",
+    "run": "study",
+    "save": "store",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -161,7 +161,7 @@ def _replay(batch: Batch, replicas: range) -> list[_Tally]:
     rate = batch.workload.rate_in(batch.pool)
     sources = [Requests(batch.workload, rate, batch.seed, r, batch.requests) for r in replicas]
     marks = np.tile(_marks(batch), (len(replicas), 1))
-    ordering = Ordering(len(replicas), len(groups), rate, marks)
+    ordering = Ordering(len(replicas), len(groups), marks)
     runs = [
         _Lockstep(plan, groups.index((plan.header, plan.alignment)), batch, len(replicas), marks.shape[1])
         for plan in plans

@@ -1,12 +1,14 @@
-"""The command line: `vecalloc replay` and `vecalloc policies`.
+"""The command line: `vecalloc run`, `replay`, `policies` and `schema`.
 
 Heavy imports stand inside the commands, so that `--help` and every complaint about what was typed answer at once. Bad
 input is one line on stderr and exit code 2; a closed pipe and Ctrl-C end quietly.
 """
 
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -20,7 +22,11 @@ import vecalloc
 from vecalloc.errors import InputError
 
 if TYPE_CHECKING:
+    from pyarrow import Table
+
     from vecalloc.api import Replay
+    from vecalloc.experiment import Experiment
+    from vecalloc.sweep import Progress
 
 app = typer.Typer(
     help="Simulate memory allocators: which way of managing free space wastes how much, and fails how often.",
@@ -75,6 +81,190 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="An experiment's .toml, or a script with a main().")],
+    executor: Annotated[
+        str, typer.Option(help="threads:N, processes:N, dask:ADDRESS or package.module:factory.", show_default="all cores")
+    ] = "",
+    results: Annotated[
+        Path | None, typer.Option(help="The folder for results.", show_default="results/ beside experiments/")
+    ] = None,
+    shard: Annotated[str, typer.Option(help="i/n: only every n-th cell; a run without it merges them.")] = "1/1",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the replicas that are there.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare with the rows that are there; write none.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be simulated, and how long it takes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Run an experiment, or what is missing of it, and print its rows."""
+    if experiment.suffix == ".py":
+        _run_script(experiment)
+        return
+    part = _shard(shard)
+    if check and part[1] > 1:
+        raise InputError("--check needs all rows: leave --shard out")
+    if dry_run:
+        _dry_run(experiment)
+        return
+    from vecalloc.study import study
+
+    with _progress() as report:
+        try:
+            done = study(experiment, executor or None, results, part, fresh, check, report)
+        except KeyboardInterrupt:
+            print(
+                f"stopped: every finished batch is kept; run again and it goes on: vecalloc run {experiment}",
+                file=sys.stderr,
+            )
+            raise typer.Exit(130) from None
+    for note in done.notes:
+        print(f"note: {note}", file=sys.stderr)
+    made, kept = done.progress.replicas, done.progress.kept
+    print(f"{done.experiment.name}: {made:,} replicas simulated, {kept:,} were there", file=sys.stderr)
+    if done.table is None:
+        print(f"shard {shard} is done: vecalloc run {experiment} merges the shards", file=sys.stderr)
+        return
+    if as_json:
+        _print_json(done.table.to_pylist())
+    else:
+        _print_rows(done.experiment, done.table)
+    assert done.comparison is not None
+    print(f"{done.folder}: {done.comparison.summary}", file=sys.stderr)
+    for line in done.comparison.differences[:_MOST_DIFFERENCES]:
+        print(f"  {line}", file=sys.stderr)
+    if check and done.comparison.verdict in ("differs", "new"):
+        raise typer.Exit(1)
+
+
+_MOST_DIFFERENCES = 20
+
+
+def _run_script(script: Path) -> None:
+    """Run a script's main() as `python script.py` would."""
+    import runpy
+
+    if not script.is_file():
+        raise InputError(f"{script}: there is no such file: name an experiment's .toml, or a script with a main()")
+    sys.path.insert(0, str(script.parent))
+    sys.argv = [str(script)]
+    names = runpy.run_path(str(script), run_name="__vecalloc_run__")
+    if not callable(names.get("main")):
+        raise InputError(f"{script} has no main(): write one that runs the study and calls vecalloc.save")
+    names["main"]()
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, _, whole = text.partition("/")
+    if not (part.isdecimal() and whole.isdecimal() and 1 <= int(part) <= int(whole)):
+        raise InputError(f"--shard is {text!r}: write i/n with 1 <= i <= n, such as 3/64")
+    return int(part), int(whole)
+
+
+def _dry_run(path: Path) -> None:
+    """What an experiment would simulate."""
+    from vecalloc.experiment import load_experiment
+    from vecalloc.sweep import requests_to_simulate
+
+    experiment = load_experiment(path)
+    requests, seconds = requests_to_simulate(experiment)
+    cores = os.cpu_count() or 1
+    first = "" if experiment.until is None else " (up to the first look; more if the intervals are still too wide)"
+    _print_table(
+        f"{experiment.name}: {experiment.question}\n"
+        f"{len(experiment.cells):,} cells x {len(experiment.policies)} policies; {requests:,} requests to draw{first}, "
+        f"about {_duration(seconds / cores)} on {cores} cores",
+        ["cell", *experiment.sweep.keys, "pool", "requests", "policies"],
+        [
+            [
+                str(cell.index), *(str(cell.parameters[key]) for key in experiment.sweep.keys),
+                f"{cell.pool:,}", f"{cell.requests:,}", ", ".join(cell.policies),
+            ]
+            for cell in experiment.cells
+        ],
+        left=1,
+    )  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def _progress() -> "Iterator[Callable[[Progress], None]]":
+    """A line that is written over on a terminal; elsewhere a plain line now and then."""
+    start, last = time.monotonic(), [time.monotonic()]
+    if not sys.stderr.isatty():
+
+        def plain(progress: "Progress") -> None:
+            if time.monotonic() - last[0] > _PLAIN_EVERY:
+                last[0] = time.monotonic()
+                print(_state_of(progress, time.monotonic() - start), file=sys.stderr, flush=True)
+
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=None)
+
+        def live(progress: "Progress") -> None:
+            text = _state_of(progress, time.monotonic() - start)
+            shown.update(task, completed=progress.replicas, total=max(progress.planned, 1), description=text)
+
+        yield live
+
+
+_PLAIN_EVERY = 10.0
+"""Seconds between two lines of progress where nothing can be written over."""
+
+
+def _state_of(progress: "Progress", seconds: float) -> str:
+    text = (
+        f"{progress.cells_done} of {progress.cells} cells, {progress.replicas / seconds:,.0f} replicas/s, "
+        f"{progress.events / seconds / 1e6:.1f} M events/s"
+    )
+    if progress.half_width is not None and progress.target is not None:
+        text += f", half-width {progress.half_width:.2g} of {progress.target:.2g}"
+    return text
+
+
+def _print_rows(experiment: "Experiment", table: "Table") -> None:
+    """Each metric with its interval, as wide as the digits that it leaves."""
+    rows = table.to_pylist()
+    flags = [name for name in ("met", "unstable", "warmup_batches") if name in table.column_names]
+    titles = [*experiment.sweep.keys, "policy", *experiment.metrics, "replicas", *flags]
+    lines = []
+    for row in rows:
+        values = [_with_interval(row[metric], row[f"{metric}_half_width"]) for metric in experiment.metrics]
+        swept = [str(row[key]) for key in experiment.sweep.keys]
+        lines.append([*swept, row["policy"], *values, f"{row['replicas']:,}", *(str(row[flag]) for flag in flags)])
+    heading = f"{experiment.question}  (± {experiment.confidence:.0%} intervals)"
+    _print_table(heading, [title.rpartition(".")[2] for title in titles], lines, left=len(experiment.sweep.keys) + 1)
+
+
+def _with_interval(value: float, half_width: float | None) -> str:
+    """0.1234 ± 0.0012: two digits of the half-width, and the value to the same place."""
+    if half_width is None:
+        return f"{value:.4g} ± ?"
+    if half_width == 0:
+        return f"{value:.4g} ± 0"
+    places = max(0, 1 - math.floor(math.log10(half_width)))
+    return f"{value:.{places}f} ± {half_width:.{places}f}"
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of experiment files, for editors."""
+    from vecalloc.experiment import json_schema
+
+    _print_json(json_schema())
 
 
 @app.command()

@@ -65,7 +65,7 @@ def sample(
     total = whole_number(requests, "requests", "of requests")
     rate = checked.rate_in(parse_size(pool, "pool") if pool is not None else 1)
     source = Requests(checked, rate, whole_number(seed, "seed"), whole_number(replica, "replica"), total)
-    ordering = Ordering(1, 1, rate, np.zeros((1, 0), np.int64))
+    ordering = Ordering(1, 1, np.zeros((1, 0), np.int64))
     slots, sizes, times = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for _ in range(-(-total // CHUNK)):
         for stretch in ordering.stretches(births_of([source], 1, [(0, 1)])):

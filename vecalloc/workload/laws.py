@@ -153,12 +153,13 @@ class ScipyLaw(Law):
 
     def mean(self) -> float:
         """Return scipy's mean."""
-        with _quiet():
-            return float(self.frozen.mean())
+        return _mean_of(self)
 
     def sf(self, x: ArrayLike) -> Floats:
         """Return scipy's survival function."""
         with _quiet():
+            if self.name == "zipf":
+                return _sf_of_zipf(self, x)
             return np.asarray(self.frozen.sf(x), np.float64)
 
     def support(self) -> tuple[float, float]:
@@ -199,6 +200,21 @@ def _quiet() -> Iterator[None]:
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@lru_cache(maxsize=1024)
+def _mean_of(law: ScipyLaw) -> float:
+    with _quiet():
+        return float(law.frozen.mean())
+
+
+def _sf_of_zipf(law: ScipyLaw, x: ArrayLike) -> Floats:
+    """Return zipf's survival function by Hurwitz' zeta function; scipy adds up a probability for every k up to x."""
+    from scipy.special import zeta
+
+    parameters = dict(law.parameters)
+    above = np.maximum(np.floor(np.asarray(x) - parameters["loc"]), 0.0) + 1
+    return np.asarray(zeta(parameters["a"], above) / zeta(parameters["a"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +291,7 @@ class Table(Law):
         return float(self.values[0]), float(self.values[-1])
 
     def canonical(self) -> dict[str, Any]:
-        """Return {"table": [[value, probability], ...]}, or the number of entries and their SHA-256 if there are many."""
+        """Return {"table": [[value, probability], ...]}, or the number of entries and their SHA-256 if many."""
         return {"table": self._listed()}
 
     def _listed(self) -> Any:
@@ -466,7 +482,7 @@ def _shown(value: Any) -> str:
 
 def _number(value: Any, key: str, what: str = "a number") -> float:
     """Return a finite number as a float."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise InputError(f"{key} is {_shown(value)}: write {what}")
     try:
         number = float(value)
@@ -492,16 +508,17 @@ def _scipy_law(table: Mapping[str, Any], key: str, others: tuple[str, ...]) -> S
     missing = [word for word in required if word not in table]
     if missing:
         raise InputError(
-            f"{key}: {name} needs {' and '.join(missing)}: write all of {', '.join(required)}, and {' and '.join(defaults)} "
-            "where they are not the usual ones"
+            f"{key}: {name} needs {' and '.join(missing)}: write all of {', '.join(required)}, "
+            f"and {' and '.join(defaults)} where they are not the usual ones"
         )
-    values = defaults | {word: _parameter(table[word], name, f"{key}.{word}") for word in known if word in table}
+    values: dict[str, float | tuple[float, ...]] = {**defaults}
+    values |= {word: _parameter(table[word], name, f"{key}.{word}") for word in known if word in table}
     law = ScipyLaw(name, tuple((word, values[word]) for word in known))
     _try_out(law, key)
     return law
 
 
-def _parameters_of(name: Any, key: str) -> tuple[list[str], dict[str, float | tuple[float, ...]]]:
+def _parameters_of(name: Any, key: str) -> tuple[list[str], dict[str, float]]:
     """The parameters that a law of scipy must be given, and those that have defaults."""
     from scipy import stats
 

@@ -1,0 +1,209 @@
+"""What `vecalloc run` does with an experiment: from its file to results/<name>/, or the same again.
+
+    experiments/quickstart.toml -> checked -> what is missing is simulated -> rows, figure, provenance in
+                                                                             results/quickstart/
+
+`va.run` is this for a script. A script that has rows of its own to keep calls `va.save`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from vecalloc.errors import InputError
+from vecalloc.executors import workers_of
+from vecalloc.experiment import Experiment, load_experiment
+from vecalloc.statistics import first_order_indices
+from vecalloc.store import Comparison, Store, environment, read_rows
+from vecalloc.sweep import Progress, run_experiment, table_of
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """An experiment that has been run.
+
+    Attributes
+    ----------
+    experiment : Experiment
+    folder : Path
+        Where its results are.
+    table : pyarrow.Table or None
+        The rows; None after a shard, which has only some of the replicas.
+    comparison : Comparison or None
+        How they stand to those that were there before.
+    notes : list of str
+        What the store passed over, and why.
+    progress : Progress
+        How much was simulated, and how much was there already.
+    """
+
+    experiment: Experiment
+    folder: Path
+    table: pa.Table | None
+    comparison: Comparison | None
+    notes: list[str]
+    progress: Progress
+
+
+def run(
+    path: str | Path,
+    executor: str | None = None,
+    results: str | Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> pa.Table:
+    """Run an experiment, or what is missing of it, and return its rows.
+
+    Parameters
+    ----------
+    path : str or Path
+        An experiment's TOML file.
+    executor : str, optional
+        Who runs it: "threads:2", "processes:2", "dask:ADDRESS", "module:factory"; threads on all cores if left out.
+    results : str or Path, optional
+        The folder that holds results; the one beside the experiment's own if left out.
+    report : callable
+        Called with the `Progress` after each batch.
+
+    Returns
+    -------
+    pyarrow.Table
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be used, or results that cannot be kept.
+    """
+    table = study(path, executor, results, report=report).table
+    assert table is not None
+    return table
+
+
+def results(folder: str | Path) -> pa.Table:
+    """The rows of an experiment that has been run, such as results/quickstart.
+
+    Raises
+    ------
+    InputError
+        If there are none, or the file is broken.
+    """
+    return read_rows(folder)
+
+
+def study(
+    path: str | Path,
+    executor: str | None = None,
+    results: str | Path | None = None,
+    shard: tuple[int, int] = (1, 1),
+    fresh: bool = False,
+    check: bool = False,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Study:
+    """Run an experiment with all that the command line offers.
+
+    Parameters
+    ----------
+    path, executor, results, report
+        As for `run`.
+    shard : (int, int)
+        i of n: simulate only every n-th cell, and keep the replicas; whoever runs the whole merges them.
+    fresh : bool
+        Forget the replicas that are there.
+    check : bool
+        Compare with the rows that are there, and write none.
+
+    Raises
+    ------
+    InputError
+        As for `run`.
+    """
+    experiment = load_experiment(path)
+    workers = workers_of(executor)
+    folder = (Path(results) if results is not None else results_beside(Path(path))) / experiment.name
+    store = Store(folder, experiment.name, environment())
+    store.begin(fresh=fresh)
+    seen: list[Progress] = []
+
+    def note(progress: Progress) -> None:
+        seen[:] = [progress]
+        report(progress)
+
+    start = time.perf_counter()
+    rows = run_experiment(experiment, store, workers, shard, note)
+    seconds = time.perf_counter() - start
+    if shard[1] > 1:
+        return Study(experiment, folder, None, None, store.notes, seen[0])
+    table = table_of(experiment, rows)
+    keys = [*experiment.sweep.keys, "policy"]
+    if check:
+        return Study(experiment, folder, table, store.check(table, keys), store.notes, seen[0])
+    files = _figures(experiment, table)
+    asked = {"question": experiment.question, "seed": experiment.seed, "ids": table["id"].to_pylist()}
+    comparison = store.write_results(table, experiment.text, asked, files, keys)
+    if seen[0].replicas:
+        store.write_timing({"seconds": seconds, "replicas": seen[0].replicas, "events": seen[0].events})
+    return Study(experiment, folder, table, comparison, store.notes, seen[0])
+
+
+def results_beside(path: Path) -> Path:
+    """results/ beside the experiments/ that a file lies in, or else in the current folder."""
+    folder = next((each for each in path.resolve().parents if each.name == "experiments"), None)
+    return folder.parent / "results" if folder else Path("results")
+
+
+def _figures(experiment: Experiment, table: pa.Table) -> dict[str, bytes]:
+    """The files that go with the rows: a figure where there is something to draw, sensitivities where they are asked."""
+    files = {}
+    if experiment.sweep.method == "sensitivity":
+        files["sensitivity.csv"] = _as_csv(sensitivities_of(experiment, table))
+    if find_spec("matplotlib"):
+        from vecalloc.report.figures import draw
+
+        if (figure := draw(experiment, table)) is not None:
+            files["figure.png"] = figure
+    return files
+
+
+def sensitivities_of(experiment: Experiment, table: pa.Table) -> pa.Table:
+    """First-order and total Sobol indices of each metric, by policy and swept parameter, with intervals.
+
+    Returns
+    -------
+    pyarrow.Table
+        policy, metric, parameter, first_order, its low and high end, total, its low and high end.
+
+    Raises
+    ------
+    InputError
+        If the experiment has no sensitivity design, or other sweeps beside it.
+    """
+    sweep = experiment.sweep
+    if sweep.method != "sensitivity" or len(experiment.cells) != sweep.design_cells:
+        raise InputError("sensitivities need a design with method = 'sensitivity', and no grid or zip beside it")
+    records: list[dict[str, Any]] = []
+    policies = np.array(table["policy"].to_pylist())
+    for policy in experiment.policies:
+        for metric in experiment.metrics:
+            values = np.array(table[metric].to_pylist(), float)[policies == policy]
+            blocks = values.reshape(len(sweep.design_keys) + 2, sweep.points)
+            found = first_order_indices(blocks[0], blocks[1], blocks[2:])
+            for k, parameter in enumerate(sweep.design_keys):
+                record: dict[str, Any] = {"policy": policy, "metric": metric, "parameter": parameter}
+                for name, index in (("first_order", found.first), ("total", found.total)):
+                    record |= {name: float(index.value[k])}
+                    record |= {f"{name}_low": float(index.low[k]), f"{name}_high": float(index.high[k])}
+                records.append(record)
+    return pa.Table.from_pylist(records)
+
+
+def _as_csv(table: pa.Table) -> bytes:
+    out = BytesIO()
+    pyarrow.csv.write_csv(table, out, pyarrow.csv.WriteOptions(quoting_style="needed"))
+    return out.getvalue()
