@@ -341,7 +341,7 @@ def _experiment_of(text: str, name: str, folder: Path, where: str) -> Experiment
         report.add(found, parameters)
         if not report.found:
             cells.append(_cell(index, parameters, file, sound))
-    if "queue_limit" in base.get("policy", {}) and cells and all(cell.on_failure != "wait" for cell in cells):
+    if cells and "queue_limit" in base.get("policy", {}) and all(cell.on_failure != "wait" for cell in cells):
         text = f'{cells[0].queue_limit}: nothing waits: leave it out, or write on_failure = "wait"'
         report.add([_Complaint(("policy", "queue_limit"), text)])
     report.raise_if_any()
@@ -940,65 +940,71 @@ _OF_ALL_CELLS = (
 def _complaints_of(error: ValidationError, above: tuple[str, ...] = ()) -> Iterator[_Complaint]:
     """pydantic's errors in our words; `above` is where in the file its model stands."""
     for each in error.errors(include_url=False):
-        tagged = (*above, *each["loc"])
-        path = tuple(part for part in tagged if not _is_tag(part))
+        place = _place((*above, *each["loc"]))
         context = each.get("ctx", {})
         cause = context.get("error")
         if isinstance(cause, _Wrong):
             for inner, text in cause.found:
-                yield _Complaint((*path, *inner), text)
+                yield _Complaint((*place.path, *inner), text)
         elif isinstance(cause, InputError):
-            yield _Complaint(path, str(cause))
+            yield _Complaint(place.path, str(cause))
         else:
-            yield _Complaint(path, _sentence(each["type"], each["input"], context, tagged))
+            yield _Complaint(place.path, _sentence(each["type"], each["input"], context, place))
 
 
-def _is_tag(part: str | int) -> bool:
-    return isinstance(part, str) and part[:1] == "<" and part[-1:] == ">"
+class _Place(NamedTuple):
+    """Where in the file: the path, the model of the table that its last key stands in, and that key's field."""
+
+    path: tuple[str | int, ...]
+    table: type[BaseModel] | None
+    field: FieldInfo | None
 
 
-def _sentence(kind: str, value: Any, context: Mapping[str, Any], tagged: Sequence[str | int]) -> str:
+def _place(location: Sequence[str | int]) -> _Place:
+    """Where an error of pydantic's is: its location, in which the tag of a choice stands behind the key."""
+    path: list[str | int] = []
+    model: type[BaseModel] | None = _File
+    table: type[BaseModel] | None = None
+    field: FieldInfo | None = None
+    choices: dict[str, type[BaseModel] | None] = {}
+    for part in location:
+        if isinstance(part, str) and part in choices:
+            model, choices = choices[part], {}
+            continue
+        path.append(part)
+        if isinstance(part, str) and model is not None:
+            table, field = model, model.model_fields.get(part)
+            choices = dict(_choices_in(field.annotation)) if field else {}
+            model = choices.pop("", None)
+    return _Place(tuple(path), table, field)
+
+
+def _choices_in(annotation: Any, tag: str = "") -> Iterator[tuple[str, type[BaseModel] | None]]:
+    """The tags in an annotation and the models that they stand for; "" for a model without a tag."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield tag, annotation
+        return
+    for each in getattr(annotation, "__metadata__", ()):
+        if isinstance(each, Tag):
+            tag = each.tag
+            yield tag, None
+    for inner in get_args(annotation):
+        yield from _choices_in(inner, tag)
+
+
+def _sentence(kind: str, value: Any, context: Mapping[str, Any], place: _Place) -> str:
     """One error of pydantic -> the value, what is wrong with it and the remedy."""
-    model, place = _place(tagged)
-    if kind == "extra_forbidden" and model is not None:
-        known = model.model_fields
-        return (
-            f"{_shown(value)}: unknown key{did_you_mean(str(tagged[-1]), known)}: the keys here are {', '.join(known)}"
-        )
-    remedy = f"write {place.description if place else 'a number'}"
+    if kind == "extra_forbidden" and place.table is not None:
+        known = place.table.model_fields
+        hint = did_you_mean(str(place.path[-1]), known)
+        return f"{_shown(value)}: unknown key{hint}: the keys here are {', '.join(known)}"
+    remedy = f"write {place.field.description if place.field else 'a number'}"
     if kind == "missing":
         return f"{_MISSING}: {remedy}"
     hint = ""
     if kind == "literal_error":
         hint = did_you_mean(str(value), re.findall("'([^']*)'", context["expected"]))
     return f"{_shown(value)}{hint}: {remedy}"
-
-
-def _place(tagged: Sequence[str | int]) -> tuple[type[BaseModel] | None, FieldInfo | None]:
-    """The model whose key a path of pydantic's ends in, and the field that describes that key."""
-    model: type[BaseModel] | None = _File
-    within: type[BaseModel] | None = None
-    place: FieldInfo | None = None
-    choices: dict[str, type[BaseModel]] = {}
-    for part in tagged:
-        if isinstance(part, int):
-            continue
-        if _is_tag(part):
-            model = choices.get(part)
-        elif model is not None:
-            within, place = model, model.model_fields.get(part)
-            choices = dict(_models_in(place.annotation)) if place else {}
-            model = choices.get("")
-    return within, place
-
-
-def _models_in(annotation: Any, tag: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """The models that an annotation mentions, by their tags."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield tag, annotation
-    for inner in get_args(annotation):
-        tags = [each.tag for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Tag)]
-        yield from _models_in(inner, tags[0] if tags else tag)
 
 
 def _shown(value: Any) -> str:
@@ -1088,7 +1094,9 @@ def _filled(base: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
     """The file of a cell; where a table and a key of it are both swept, the table is put in first."""
     file = base
     for key in sorted(parameters, key=lambda key: key.count(".")):
-        file = _put(file, _parts(key), parameters[key])
+        section, dot, _ = key.partition(".")
+        if not dot or isinstance(base.get(section, {}), dict):  # else the section is complained of
+            file = _put(file, _parts(key), parameters[key])
     return file
 
 

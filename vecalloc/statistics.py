@@ -263,7 +263,11 @@ class _Parts:
 
     def moment(self, k: int) -> float:
         """Mean k-th power of the residuals over their largest: no power is too small or too large for a float."""
-        return _sum((self.residuals / self.largest) ** k) / len(self.residuals) if self.largest else 0.0
+        if not self.largest:
+            return 0.0
+        # Multiplied, as a library's pow need not round alike on every CPU.
+        shape = self.residuals / self.largest
+        return _sum(np.multiply.reduce([shape] * k)) / len(shape)
 
 
 def _sum(values: Floats) -> float:

@@ -128,7 +128,8 @@ def study(
     workers = workers_of(executor)
     folder = (Path(results) if results is not None else results_beside(Path(path))) / experiment.name
     store = Store(folder, experiment.name, environment())
-    store.begin(fresh=fresh)
+    if not check:
+        store.begin(fresh=fresh)
     seen: list[Progress] = []
 
     def note(progress: Progress) -> None:
@@ -136,7 +137,7 @@ def study(
         report(progress)
 
     start = time.perf_counter()
-    rows = run_experiment(experiment, store, workers, shard, note)
+    rows = run_experiment(experiment, store, workers, shard, not check, note)
     seconds = time.perf_counter() - start
     if shard[1] > 1:
         return Study(experiment, folder, None, None, store.notes, seen[0])

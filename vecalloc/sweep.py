@@ -29,7 +29,7 @@ from vecalloc.batch import BATCHES, MSER, Batch, Lines, simulate_batch
 from vecalloc.errors import InputError
 from vecalloc.executors import LOST, Workers
 from vecalloc.experiment import Cell, Experiment
-from vecalloc.ledger import ADDS_UP, COUNT_NAMES, COUNTS, INTEGRAL_NAMES, INTEGRALS
+from vecalloc.ledger import COUNT_NAMES, COUNTS, INTEGRAL_NAMES, INTEGRALS
 from vecalloc.metrics import COUNTS_OF_EVENTS, METRICS, Account, Pair
 from vecalloc.policies.table import POLICIES
 from vecalloc.spec import make_plan, parse_policy
@@ -45,6 +45,9 @@ _NS_PER_EVENT, _NS_PER_REQUEST = 50, 100
 
 _BATCH_NS = 1e9
 """A batch takes about a second: long beside the cost of sending it, short beside a night."""
+
+_BY_BATCH = "/batches"
+"""Ends the names of columns that hold a value for each batch."""
 
 _SETTLING = ("utilisation", "holes", "external_fragmentation")
 """Whose warm-up MSER-5 looks for: the latest of the three, whatever metrics a table shows."""
@@ -163,6 +166,7 @@ def run_experiment(
     store: Store,
     workers: Workers,
     shard: tuple[int, int] = (1, 1),
+    keep: bool = True,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> list[Row]:
     """Run what is missing, keep it, and return the rows with all that they rest on.
@@ -171,10 +175,12 @@ def run_experiment(
     ----------
     experiment : Experiment
     store : Store
-        Begun.
+        Begun, if anything is to be kept.
     workers : Workers
     shard : (int, int)
         i of n: only every n-th cell, from the i-th on.
+    keep : bool
+        Whether new replicas are put into the store.
     report : callable
         Called with the Progress after each batch; what it raises ends the run, and what was kept stays.
 
@@ -193,7 +199,8 @@ def run_experiment(
         if row.id in by_id:
             _take(row, _lines_of(by_id.pop(row.id)))
             progress.kept += len(row.lines["replica"])
-    _Driver(experiment, store, workers, cells, progress, report).run()
+    add = store.add if keep else lambda lines: None
+    _Driver(experiment, add, workers, cells, progress, report).run()
     return mine
 
 
@@ -203,14 +210,14 @@ class _Driver:
     def __init__(
         self,
         experiment: Experiment,
-        store: Store,
+        add: Callable[[pa.Table], None],
         workers: Workers,
         cells: dict[int, list[Row]],
         progress: Progress,
         report: Callable[[Progress], None],
     ):
         self._experiment = experiment
-        self._store = store
+        self._add = add
         self._workers = workers
         self._cells = cells
         self._progress = progress
@@ -252,7 +259,7 @@ class _Driver:
             executor.shutdown(wait=True, cancel_futures=True)
             for future, batch in self._running.items():  # what had begun is finished, and kept
                 if future.done() and not future.cancelled() and future.exception() is None:
-                    self._store.add(_table_of(batch, future.result()))
+                    self._add(_table_of(batch, future.result()))
             raise
         executor.shutdown()
 
@@ -271,7 +278,7 @@ class _Driver:
 
     def _keep(self, batch: Batch, lines: Lines) -> list[Batch]:
         """Put a batch away; if its cell has all that it waits for, look at it and return what it needs next."""
-        self._store.add(_table_of(batch, lines))
+        self._add(_table_of(batch, lines))
         index = self._owner[batch.ids[0]]
         for row in self._cells[index]:
             if row.id in batch.ids:
@@ -376,8 +383,10 @@ def _table_of(batch: Batch, lines: Lines) -> pa.Table:
     for name, values in lines.items():
         if name == "row":
             continue
-        flat = pa.array(np.ascontiguousarray(values).ravel())
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, BATCHES) if values.ndim == 2 else flat
+        if values.ndim == 1:
+            columns[name] = pa.array(np.ascontiguousarray(values))
+        else:  # by batch: kept as bytes, for nobody reads them but `_lines_of`
+            columns[name] = pa.array([row.tobytes() for row in values], pa.binary(8 * BATCHES))
     return pa.table(columns)
 
 
@@ -386,8 +395,9 @@ def _lines_of(table: pa.Table) -> Lines:
     lines = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
-        if pa.types.is_fixed_size_list(column.type):
-            lines[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, BATCHES)
+        if pa.types.is_fixed_size_binary(column.type):
+            kind = np.int64 if name.removesuffix(_BY_BATCH) in COUNT_NAMES else np.float64
+            lines[name] = np.frombuffer(b"".join(column.to_pylist()), kind).reshape(-1, BATCHES)
         else:
             lines[name] = column.to_numpy(zero_copy_only=False)
     return lines
@@ -424,7 +434,7 @@ def cut_of(row: Row) -> int:
     if row.cell.warmup.kind != MSER or not row.have:
         return 0
     first = {name: values[: min(row.have, statistics.FIRST_LOOK)] for name, values in row.lines.items()}
-    batches = {name.removesuffix("/batches"): values for name, values in first.items() if name.endswith("/batches")}
+    batches = {name.removesuffix(_BY_BATCH): values for name, values in first.items() if name.endswith(_BY_BATCH)}
     account = _account(row, batches)
     pairs = [METRICS[name](account) for name in _SETTLING]
     return max(
@@ -434,12 +444,12 @@ def cut_of(row: Row) -> int:
 
 def _pair_of(row: Row, metric: str, replicas: int, cut: int) -> Pair:
     """Part and whole of a metric in the first replicas of a row, the first batches left out."""
-    lines = {name: values[:replicas] for name, values in row.lines.items() if not name.endswith("/batches")}
+    lines = {name: values[:replicas] for name, values in row.lines.items() if not name.endswith(_BY_BATCH)}
     if cut:
         lines |= {
-            name: row.lines[f"{name}/batches"][:replicas, cut:].sum(axis=1)
+            name: row.lines[f"{name}{_BY_BATCH}"][:replicas, cut:].sum(axis=1)
             for name in lines
-            if f"{name}/batches" in row.lines
+            if f"{name}{_BY_BATCH}" in row.lines
         }
     return METRICS[metric](_account(row, lines))
 

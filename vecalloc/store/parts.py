@@ -295,8 +295,10 @@ def _checked(lines: pa.Table) -> pa.Table:
             types[field.name] = pa.int64()
         elif pa.types.is_floating(field.type) and field.name != "replica":
             types[field.name] = pa.float64()
+        elif pa.types.is_fixed_size_binary(field.type):  # a short series of numbers, as its bytes
+            types[field.name] = field.type
         else:
-            raise TypeError(f"{field.name} is {field.type}: lines hold an id, a whole replica, and numbers")
+            raise TypeError(f"{field.name} is {field.type}: lines hold an id, a whole replica, numbers and bytes")
     return lines.cast(pa.schema(list(types.items())))
 
 
@@ -387,11 +389,18 @@ def _chosen(values: pa.Array, starts: Any) -> tuple[pa.Array, tuple[int, int] | 
     first = np.minimum.reduceat(np.where(valid, np.arange(count), count), starts)
     none = first == count
     first[none] = 0
-    bits = values.fill_null(0).to_numpy(zero_copy_only=False).view(np.int64)  # NaN is like itself, 0.0 unlike -0.0
+    bits = _bits_of(values)
     reference = np.repeat(first, np.diff(starts, append=count))
     unlike = np.flatnonzero(valid & (bits != bits[reference]))
     where = (int(reference[unlike[0]]), int(unlike[0])) if len(unlike) else None
     return values.take(pa.array(first, mask=none)), where
+
+
+def _bits_of(values: pa.Array) -> Any:
+    """A whole number for each value, equal only for equal bits: NaN is like itself, 0.0 unlike -0.0."""
+    if pa.types.is_fixed_size_binary(values.type):
+        return np.asarray(values.dictionary_encode().indices.fill_null(-1))
+    return values.fill_null(0).to_numpy(zero_copy_only=False).view(np.int64)
 
 
 def _disagreement(id: str, what: str, paths: list[Path]) -> InputError:

@@ -15,11 +15,12 @@ exceeds k,
     reject    E = min + sum of P(k) - P(max)   the same, divided by P(min - 1) - P(max)
 
 Tables (histograms, fleets) are summed as they are, and each of their values is rounded and bounded once, before
-anything is drawn. Elsewhere a sum may run over 2^60 whole numbers, or without end. It is cut into panels of 64, 64, 128,
-256, ... numbers. Those of 64 are added up; a longer one is taken at 16 points, with weights that give any polynomial of
-degree 15 its sum over the whole numbers (not its integral), and is halved until its halves say what it said. Since P
-falls, a jump between the points shows. The relative error is about 1e-12, beside that of scipy's survival function.
-Where the far tail of that is noise and there is no max, scipy's mean bounds the sum to a byte.
+anything is drawn. Elsewhere a sum may run over 2^60 whole numbers, or without end. It is cut into panels of 64, 64,
+128, 256, ... numbers. Those of 64 are added up; a longer one is taken at 16 points, with weights that give every
+polynomial of degree 15 its sum over the whole numbers (not its integral), and is halved until its halves say what it
+said to 1e-12 of the sum. They are far better than that then: against term by term sums of 2^22 numbers, no law of the
+tests is off by more than 1e-14. Since P falls, a jump between the points shows. Where the far tail of scipy's survival
+function is noise and there is no max, scipy's mean bounds the sum to a byte.
 
 In a fleet a block lives as long as blocks of its size do: the life belongs to the size that was drawn, also if a bound
 moves the request. So `draw_with_lives` gives both, and `mean_size_life` is the mean of their product.
@@ -387,7 +388,7 @@ def _end_of_tail(above: Callable[[Floats], Floats], first: float, last: float) -
 
     Far out, scipy's survival functions may be no number, or noise of 1e-15 that does not fall any more.
     """
-    steps = 2.0 ** np.arange(6, 1000)
+    steps = np.exp2(np.arange(6, 1000, dtype=np.float64))
     steps = steps[steps < last - first]
     if not steps.size:
         return last
@@ -397,7 +398,7 @@ def _end_of_tail(above: Callable[[Floats], Floats], first: float, last: float) -
     count = int(np.argmax(spoilt)) if spoilt.any() else len(steps)
     weight = values[:count] * steps[:count]
     matters = np.flatnonzero(weight > 1e-18 * weight.max(initial=1.0))
-    return min(last, first + (2 * steps[matters[-1]] if matters.size else steps[0]))
+    return min(last, first + float(2 * steps[matters[-1]] if matters.size else steps[0]))
 
 
 def _panels(first: float, last: float) -> list[tuple[float, float]]:
@@ -423,7 +424,7 @@ def _sums(above: Callable[[Floats], Floats], panels: Sequence[tuple[float, float
     values = above(np.concatenate([start + points for (start, _), (points, _) in zip(panels, rules, strict=True)]))
     parts = values * np.concatenate([weights for _, weights in rules])
     starts = np.cumsum([0] + [len(points) for points, _ in rules[:-1]])
-    return np.add.reduceat(parts, starts), len(parts)
+    return np.asarray(np.add.reduceat(parts, starts), np.float64), len(parts)
 
 
 @lru_cache(maxsize=2048)
@@ -431,8 +432,8 @@ def _rule(width: float) -> tuple[Floats, Floats]:
     """Points among 0, 1, ..., width - 1, and weights that make a sum over all of these of any polynomial of degree 15.
 
     The points are the whole numbers next to Gauss' points; the weights solve one equation for each Legendre polynomial.
-    Its sum is taken as it is, or for a wide panel by Euler and Maclaurin: the sum of f at the midpoints of `width` cells
-    of -1..1 is width / 2 x its integral - (f'(1) - f'(-1)) / (12 width), and what follows is below 1e-16.
+    Its sum is taken as it is, or for a wide panel by Euler and Maclaurin: the sum of f over the midpoints of `width`
+    cells of -1..1 is width / 2 x its integral - (f'(1) - f'(-1)) / (12 width), and what follows is below 1e-13.
     """
     if width <= _EACH:
         return np.arange(width), np.ones(int(width))
@@ -449,4 +450,4 @@ def _rule(width: float) -> tuple[Floats, Floats]:
 
 def _legendre(numbers: Floats, width: float) -> Floats:
     """The Legendre polynomials at whole numbers 0 .. width - 1, moved into -1..1: float64 (numbers, 16)."""
-    return np.polynomial.legendre.legvander((2 * numbers + 1) / width - 1, _POINTS - 1)
+    return np.asarray(np.polynomial.legendre.legvander((2 * numbers + 1) / width - 1, _POINTS - 1), np.float64)
