@@ -17,9 +17,12 @@ PACKAGE = Path(va.__file__).parent
 LINES = [
     ["__main__"],
     ["cli"],
-    ["api", "pool"],
-    ["simulate"],
-    ["metrics", "formats", "spec"],
+    ["api", "pool", "study"],
+    ["report"],
+    ["sweep"],
+    ["experiment", "store", "batch", "executors"],
+    ["simulate", "process", "workload"],
+    ["metrics", "formats", "spec", "statistics"],
     ["policies"],
     ["loops"],
     ["mechanisms", "ledger"],
@@ -29,7 +32,7 @@ LINES = [
 ]
 """Top to bottom (design, section 1): a file imports only from a line below its own."""
 
-AMONG_THEMSELVES = {"mechanisms", "formats"}
+AMONG_THEMSELVES = {"mechanisms", "formats", "store", "workload"}
 """Folders whose files may import one another, without cycles."""
 
 TEXTS = {
@@ -88,7 +91,8 @@ def test_the_package_itself_imports_nothing_of_itself():
 def test_arrows_point_down(module):
     for other in imports_of(module):
         if other == "__init__":
-            assert module == "cli", f"{module} imports the package that it is part of"  # for the version
+            # for the version
+            assert module in ("cli", "store.provenance"), f"{module} imports the package that it is part of"
             continue
         same_folder = place_of(module) == place_of(other) and place_of(module) in AMONG_THEMSELVES
         assert same_folder or line_of(module) < line_of(other), f"{module} imports {other}, which is not below it"

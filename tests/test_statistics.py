@@ -240,7 +240,7 @@ def test_coverage_under_the_stopping_rule_of_skewed_replicas(needed, shape):
 
 @pytest.mark.parametrize(("shape", "needed"), [(1.0, 72), (0.5, 100)])
 def test_the_half_width_alone_stops_too_early(shape, needed):
-    """What the correction for skewness is for, where it matters most (91.1 and 88.2 % of 20,000 repetitions)."""
+    """What the correction for skewness is for, where it matters most (91.0 and 88.0 % of 20,000 repetitions)."""
     draw, half = gamma(np.random.default_rng(25), shape, needed)
     assert covered(stopped_by_half_width_alone(draw, half, FULL), 1.0) < 0.93
 
