@@ -477,6 +477,7 @@ WRONG = [
     ),
     (lifetimes('{dist = "norm"}'), "workload.lifetimes", "can draw -inf"),
     (lifetimes('{dist = "pareto", b = 0.5}'), "workload.load is 0.9", "finite mean", "give a rate"),
+    (replaced("sizes = {", "sizes = -1 # {"), "workload.sizes", "-1"),
     # arrivals
     (also("rate = 3.0"), "workload", "load (0.9)", "rate (3.0)", "not both"),
     (replaced("load = 0.9", ""), "workload", "'poisson'", "need a rate: give load"),
@@ -620,6 +621,12 @@ WRONG = [
         design('method = "sensitivity", points = 262144', '"run.seed" = [0, 9], "workload.load" = [1, 2]'),
         "sweep: 1,048,576 cells: write a sweep of at most 1,000,000",
     ),
+    (
+        grid('"policy.use" = ["first-fit"]').replace("[pool]", "policy = true\n[pool]"),
+        "policy: true: write a table with the policies",
+    ),
+    (replaced("[pool]", '"<dist>" = 1\n[pool]'), '"<dist>": 1: unknown key'),
+    (replaced("s = 1.0", '"<dist>" = "a", s = 1.0'), 'workload.sizes."<dist>": "a": write a number'),
     # swept values
     (grid('"workload.load" = [0.5, -1]'), "workload.load: -1: write a positive number", "(swept)"),
     (

@@ -61,6 +61,8 @@ class Batch:
         "share" of the requests, "time", "requests" or "mser", and how much.
     first, last : int
         Replicas first .. last - 1.
+    geometry : bool
+        Whether to write down where blocks lie; not where requests wait. Without, those columns are 0.
     """
 
     workload: Workload
@@ -75,6 +77,7 @@ class Batch:
     warmup: tuple[str, float]
     first: int
     last: int
+    geometry: bool = False
 
 
 Lines = dict[str, NDArray[Any]]
@@ -93,8 +96,11 @@ def simulate_batch(batch: Batch) -> Lines:
     Raises
     ------
     InputError
-        If the workload draws what it must not, a pool cannot grow any further, or a replica ends within its warm-up.
+        If the workload draws what it must not, a pool cannot grow any further, a replica ends within its warm-up, or
+        geometry is asked for where requests wait.
     """
+    if batch.geometry and batch.on_failure == "wait":
+        raise InputError("geometry does not go with on_failure = 'wait': ask for it with drop, grow or stop")
     pieces: list[Lines] = []
     for first in range(batch.first, batch.last, TOGETHER):
         replicas = range(first, min(first + TOGETHER, batch.last))
@@ -191,7 +197,8 @@ class _Lockstep:
     """One policy's pools, run through the stretches that all share."""
 
     def __init__(self, plan: Plan, group: int, batch: Batch, replicas: int, marks: int):
-        self.simulation = Simulation(plan, replicas, 0, batch.on_failure, Switches(metrics=True), workers=1)
+        switches = Switches(geometry=batch.geometry)
+        self.simulation = Simulation(plan, replicas, 0, batch.on_failure, switches, workers=1)
         self.tally = _Tally(replicas, marks)
         self._group = group
 

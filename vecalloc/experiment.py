@@ -1364,7 +1364,8 @@ def _wrong_parts(folder: Path, written: str, parts: tuple[str, ...], whole: bool
     found: list[str | None] = list(refused.values())
     if whole:
         rest = {**table, **{key: _HARMLESS[key] for key in refused}}
-        if "sizes" in refused and "fleet" in table["sizes"] and table.get("arrivals") != "fill-then-free":
+        is_fleet = isinstance(table["sizes"], dict) and "fleet" in table["sizes"]
+        if is_fleet and "sizes" in refused and table.get("arrivals") != "fill-then-free":
             rest.setdefault("lifetimes", 1)  # a fleet has its own
         found.append(try_out(rest))
     texts = [why if why.startswith("workload") else f"workload: {why}" for why in found if why]

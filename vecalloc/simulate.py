@@ -38,6 +38,7 @@ from vecalloc.loops import (
 )
 from vecalloc.mechanisms.bitset import Bitset, extend_bitset, new_bitset
 from vecalloc.mechanisms.registers import GROWS, LIMIT, REACH
+from vecalloc.mechanisms.replicas import copies_of
 from vecalloc.spec import ON_FAILURES, Plan, checked_choice
 from vecalloc.trace import Events
 
@@ -99,7 +100,7 @@ class Simulation:
         self.plan = plan
         self.policy = plan.module()
         self.workers = workers or os.cpu_count() or 1
-        self.state = self.policy.new(replicas, plan.granules, on_failure == "grow", plan.rules)
+        self.state = copies_of(self.policy.new(1, plan.granules, on_failure == "grow", plan.rules), replicas)
         self.ledger = new_ledger(replicas, slots)
         self._events = 0
         self.cursors = np.zeros((replicas, CURSORS), np.int64)

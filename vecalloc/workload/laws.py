@@ -52,6 +52,15 @@ MOST_LINES = 1_000_000
 LISTED = 64
 """Tables with more entries than this are written down as a digest."""
 
+LONGEST_SUM = 1 << 24
+"""Terms of a survival function that has to be added up."""
+
+_ANGLES = ("vonmises", "vonmises_line", "wrapcauchy")
+"""Laws of scipy whose draws are wrapped into one turn, whatever loc and scale say."""
+
+_ADDED_UP = ("betabinom", "betanbinom", "nchypergeom_fisher", "nchypergeom_wallenius", "nhypergeom")
+"""Laws of scipy that know their probabilities only one by one."""
+
 _KINDS = ("dist", "mixture", "table")
 _SIZE_KINDS = (*_KINDS, "trace", "fleet")
 
@@ -160,6 +169,8 @@ class ScipyLaw(Law):
         with _quiet():
             if self.name == "zipf":
                 return _sf_of_zipf(self, x)
+            if self.name in _ADDED_UP:
+                return _sf_added_up(self, x)
             return np.asarray(self.frozen.sf(x), np.float64)
 
     def support(self) -> tuple[float, float]:
@@ -209,12 +220,25 @@ def _mean_of(law: ScipyLaw) -> float:
 
 
 def _sf_of_zipf(law: ScipyLaw, x: ArrayLike) -> Floats:
-    """Return zipf's survival function by Hurwitz' zeta function; scipy adds up a probability for every k up to x."""
+    """Return zipf's survival function, which is a zeta function; scipy adds up the probabilities of 1, 2, ..., x."""
     from scipy.special import zeta
 
     parameters = dict(law.parameters)
     above = np.maximum(np.floor(np.asarray(x) - parameters["loc"]), 0.0) + 1
     return np.asarray(zeta(parameters["a"], above) / zeta(parameters["a"]))
+
+
+def _sf_added_up(law: ScipyLaw, x: ArrayLike) -> Floats:
+    """Return a survival function that is a sum of probabilities: added up once, where scipy does so for every x."""
+    bottom, top = law.support()
+    index = (np.clip(np.floor(x), bottom - 1, top) - bottom).astype(np.int64) + 1
+    count = int(index.max(initial=0))
+    if count > LONGEST_SUM:
+        raise InputError(
+            f"{law.name} has no survival function but a sum, here of {count} terms: set a max of at most {LONGEST_SUM}"
+        )
+    below = np.append(0.0, np.cumsum(law.frozen.pmf(bottom + np.arange(count))))
+    return np.maximum(1.0 - below[index], 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -524,8 +548,10 @@ def _parameters_of(name: Any, key: str) -> tuple[list[str], dict[str, float]]:
 
     laws = (stats.rv_continuous, stats.rv_discrete)
     law = getattr(stats, name, None) if isinstance(name, str) else None
+    if name in _ANGLES:
+        raise InputError(f"{key}.dist is {name!r}, a law of angles: write a law of numbers such as lognorm")
     if not isinstance(law, laws):
-        known = [each for each in dir(stats) if isinstance(getattr(stats, each), laws)]
+        known = [each for each in dir(stats) if isinstance(getattr(stats, each), laws) and each not in _ANGLES]
         there = f", which scipy.stats has, but not as a law of one number{_close(name, known)}" if law else ""
         hint = there or did_you_mean(str(name), known)
         raise InputError(f"{key}.dist is {_shown(name)}{hint}: write a law of scipy.stats such as lognorm")
@@ -635,7 +661,7 @@ def _recorded(path: Path) -> Table:
     if not trace.allocs:
         raise InputError(f"{path}: has no allocs, so there are no sizes to draw from: record a program that allocates")
     sizes, counts = np.unique(trace.size[trace.is_alloc], return_counts=True)
-    return Table(sizes.astype(np.float64), counts / trace.allocs)
+    return tabulated(sizes.astype(np.float64), (counts / trace.allocs).astype(np.float64))
 
 
 def _fleet(path: Path) -> Fleet:

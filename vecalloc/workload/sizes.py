@@ -9,10 +9,10 @@ number or larger than a request can be.
 
 A load is arrival rate x mean life x mean size, so the mean must be that of the sizes as they are drawn: rounding up
 adds half a byte to most laws, and a bound takes away what it takes away. With P(k) the probability that a rounded size
-exceeds k,
+exceeds k, and sums over the whole numbers min <= k < max,
 
-    clip      E = min + sum of P(k)            over the whole numbers min <= k < max
-    reject    E = min + sum of P(k) - P(max)   the same, divided by P(min - 1) - P(max)
+    clip      E = min + sum of P(k)
+    reject    E = min + sum of (P(k) - P(max)) / (P(min - 1) - P(max))
 
 Tables (histograms, fleets) are summed as they are, and each of their values is rounded and bounded once, before
 anything is drawn. Elsewhere a sum may run over 2^60 whole numbers, or without end. It is cut into panels of 64, 64,
@@ -239,18 +239,13 @@ class Sizes:
         """The share of the law that bounds do not reject; an InputError if that is next to nothing."""
         if self.bounds != "reject":
             return 1.0
-        share = self._share_above(self._from - 1) - self._share_above(self._to)
+        share = _share_above(self.law, self.rounding, self._from - 1) - _share_above(self.law, self.rounding, self._to)
         if not share >= LEAST_ACCEPTED:
             raise InputError(
                 f"{self.key}: bounds = 'reject' keeps {max(share, 0):.2g} of the sizes between min and max, less than "
                 f"{LEAST_ACCEPTED:g}: choose other bounds, or a law that lies between them"
             )
         return share
-
-    def _share_above(self, size: float) -> float:
-        if not math.isfinite(size):
-            return float(size < 0)
-        return float(_above(self.law, self.rounding, np.array([size]))[0])
 
     @cached_property
     def _mean(self) -> float:
@@ -259,11 +254,8 @@ class Sizes:
         if self.high is None and not math.isfinite(self.law.mean()):
             return self.law.mean()
         low = self.low or 0
-        total = _sum_above(self.law, self.rounding, low, self._to)
-        if self.bounds == "reject":
-            beyond = self._share_above(self._to)
-            total = (total - (self._to - low) * beyond if beyond else total) / self._accepted
-        return low + total
+        total = _sum_above(self.law, self.rounding, low, self._to, self.bounds == "reject")
+        return low + total / self._accepted
 
 
 def sizes_of(table: Any, key: str = "sizes", folder: str | Path = ".") -> Sizes:
@@ -332,19 +324,34 @@ def _above(law: Law, rounding: str, sizes: Floats) -> Floats:
     return law.sf(sizes if whole else sizes + _UP[rounding])
 
 
-def _sum_above(law: Law, rounding: str, low: float, high: float) -> float:
-    """Return the sum of `_above` over the whole numbers low <= k < high; high may be inf."""
+def _share_above(law: Law, rounding: str, size: float) -> float:
+    """Return the probability that a rounded number exceeds one size, which may be infinite.
+
+    It is no more than that of exceeding a smaller one, whatever scipy says about far tails.
+    """
     if isinstance(law, Mixture):
         parts = zip(law.weights, law.components, strict=True)
-        return math.fsum(weight * _sum_above(part, rounding, low, high) for weight, part in parts)
+        return math.fsum(weight * _share_above(part, rounding, size) for weight, part in parts)
+    if not math.isfinite(size):
+        return float(size < 0)
+    smaller = np.floor(size * np.exp2(-np.arange(64.0))) if size > 0 else np.array([size])
+    return float(np.fmin.reduce(_above(law, rounding, smaller)))
+
+
+def _sum_above(law: Law, rounding: str, low: float, high: float, reject: bool) -> float:
+    """Return the sum over the whole numbers low <= k < high of P(size > k), or to `reject` of P(high >= size > k)."""
+    if isinstance(law, Mixture):
+        parts = zip(law.weights, law.components, strict=True)
+        return math.fsum(weight * _sum_above(part, rounding, low, high, reject) for weight, part in parts)
     if isinstance(law, Table | Constant):
         values, shares = _entries(law, rounding)
-        return float(shares @ (np.clip(values, low, high) - low))
+        return float(shares @ ((np.clip(values, low, high) - low) * ~(reject & (values > high))))
     assert isinstance(law, ScipyLaw)
+    beyond = _share_above(law, rounding, high) if reject else 0.0
     bottom, top = law.support()
 
     def above(sizes: Floats) -> Floats:
-        return _above(law, rounding, sizes)
+        return _above(law, rounding, sizes) - beyond
 
     if high < math.inf or not math.isfinite(bottom):
         return _sum(above, low, min(high, max(low, _whole(top))))

@@ -1,0 +1,28 @@
+"""Pools that are all alike: one is made, the others are copies of what is in it.
+
+A state is arrays in NamedTuples. Those with a leading replica axis have two axes or more; tables that all replicas share
+have one. A new pool is almost empty, so only what is not zero is copied: pages that nobody has touched stay untouched.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def copies_of(state: Any, replicas: int) -> Any:
+    """The state of one replica -> that of many, all alike.
+
+    Parameters
+    ----------
+    state : NamedTuple
+        Arrays of shape (1, ...), shared tables of shape (n,), and NamedTuples of such.
+    replicas : int
+    """
+    if isinstance(state, tuple):
+        return type(state)(*(copies_of(field, replicas) for field in state))
+    if state.ndim < 2:
+        return state
+    many = np.zeros((replicas, *state.shape[1:]), state.dtype)
+    where = np.flatnonzero(state)
+    many.reshape(replicas, -1)[:, where] = state.ravel()[where]
+    return many
