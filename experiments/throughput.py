@@ -1,7 +1,8 @@
 """How fast: every policy beside a loop that allocates nothing, a C++ best-fit of two trees, and other allocators.
 
     python experiments/throughput.py                      all traces, five rounds: results/throughput/
-    python experiments/throughput.py --traces T2 --rounds 1 --no-save
+                                                          and the Monte Carlo part: results/throughput_monte_carlo/
+    python experiments/throughput.py --parts kernels --traces T2 --rounds 1 --no-save
 
 Each trace is a heap in equilibrium: as many allocs as frees, sizes lognormal (median 128 bytes, sigma 1.2, clipped to
 16 .. 4096, in granules of 16), lifetimes exponential, 75 % of the pool requested on average; T4 has powers of two. What
@@ -11,8 +12,6 @@ column is.
 """
 
 import argparse
-import csv
-import json
 import os
 import platform
 import shutil
@@ -28,8 +27,9 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
+import throughput_monte_carlo
 
-import vecalloc
+import vecalloc as va
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import replay_each
 from vecalloc.mechanisms.registers import GRANTED, LIMIT, new_registers
@@ -42,7 +42,6 @@ LARGEST = 256
 """Granules of the largest request."""
 
 HERE = Path(__file__).parent
-RESULT = HERE.parent / "results" / "throughput"
 
 POLICIES = (
     "static-partition", "static-partition[order=lifo]", "first-fit", "best-fit", "best-fit[ties=lifo]", "worst-fit",
@@ -313,12 +312,27 @@ def run_offset_allocator(heap: Heap) -> Timing:
 def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", default="kernels,monte-carlo", help="comma-separated; default both")
     parser.add_argument("--traces", default="T1,T2,T3,T4", help="comma-separated; default all")
     parser.add_argument("--policies", default=";".join(POLICIES), help="separated by semicolons; default all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--events", type=int, default=4_000_000, help="timed events a run")
     parser.add_argument("--no-save", action="store_true", help="print only")
     arguments = parser.parse_args()
+    parts = arguments.parts.split(",")
+    if "kernels" in parts:
+        table = measure_kernels(arguments)
+        if not arguments.no_save:
+            va.save("throughput", table, {"where_the_time_goes.md": shares(table)}, vars(arguments))
+    if "monte-carlo" in parts:
+        rows = throughput_monte_carlo.measure(arguments.rounds)
+        throughput_monte_carlo.print_table(rows)
+        if not arguments.no_save:
+            va.save("throughput_monte_carlo", rows, parameters=vars(arguments))
+
+
+def measure_kernels(arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """Rows of all traces."""
     labels = arguments.policies.split(";")
     table = []
     with tempfile.TemporaryDirectory() as folder:
@@ -333,8 +347,7 @@ def main() -> None:
             heap = equilibrium(name, arguments.events)
             table += measure(heap, labels, arguments.rounds, runnable, Path(folder))
             print_trace([row for row in table if row["trace"] == name])
-    if not arguments.no_save:
-        save(table)
+    return table
 
 
 def measure(
@@ -409,29 +422,6 @@ def print_trace(table: list[dict[str, object]]) -> None:
         print(line)
 
 
-def save(table: list[dict[str, object]]) -> None:
-    """Rows and provenance."""
-    RESULT.mkdir(parents=True, exist_ok=True)
-    with (RESULT / "rows.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    compiler = shutil.which("g++")
-    version = subprocess.run([compiler, "-dumpversion"], capture_output=True, text=True).stdout if compiler else ""
-    provenance = {
-        "vecalloc": vecalloc.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "g++": version.strip(),
-        "cpu": cpu_name(),
-        "system": platform.platform(),
-    }
-    (RESULT / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")
-    (RESULT / "where_the_time_goes.md").write_text(shares(table))
-    print(f"\nsaved to {RESULT.relative_to(HERE.parent)}")
-
-
 def shares(table: list[dict[str, object]]) -> str:
     """Of each nanosecond with all metrics on: the loop, the placement (policy and index), the ledger."""
     lines = ["# Where the time goes", ""]
@@ -444,15 +434,6 @@ def shares(table: list[dict[str, object]]) -> str:
             lines.append(f"| `{what}` | {whole:.1f} | {parts} |")
         lines.append("")
     return "\n".join(lines)
-
-
-def cpu_name() -> str:
-    """The processor's name, as Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

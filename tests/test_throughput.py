@@ -19,6 +19,7 @@ def throughput():
     spec = importlib.util.spec_from_file_location("throughput", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     sys.modules["throughput"] = module
+    sys.path.insert(0, str(SCRIPT.parent))
     spec.loader.exec_module(module)
     return module
 
@@ -26,7 +27,19 @@ def throughput():
 def test_a_round_on_a_small_heap(tmp_path):
     if not shutil.which("g++"):
         pytest.skip("g++ is not installed")
-    command = [sys.executable, SCRIPT, "--traces", "T2", "--rounds", "1", "--events", "20000", "--no-save"]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--traces",
+        "T2",
+        "--rounds",
+        "1",
+        "--events",
+        "20000",
+        "--no-save",
+        "--parts",
+        "kernels",
+    ]
     done = subprocess.run([*command, "--policies", "best-fit"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr  # it says so if the trees give other addresses
     rows = {line[:32].strip(): line[32:].split() for line in done.stdout.splitlines()[3:]}
@@ -64,3 +77,28 @@ def test_shares_add_up(throughput):
         ]
     ]  # fmt: skip
     assert throughput.shares(table).splitlines()[-1:] == ["| `best-fit` | 40.0 | 10% | 65% | 25% |"]
+
+
+def test_the_monte_carlo_part(throughput):
+    """Plain Python and the engine study the same model: they agree, and the bare kernel is the fastest of all."""
+    monte_carlo = sys.modules["throughput_monte_carlo"]
+    rows = {(row["cell"], row["what"]): row for row in monte_carlo.measure(1, 16)}
+    assert {what for cell, what in rows if cell == "six policies"} < {what for cell, what in rows if cell == "best-fit"}
+    assert all(row["replicas_per_second"] > 0 for row in rows.values())
+
+
+def test_plain_python_studies_the_same_model(throughput):
+    import throughput_monte_carlo as monte_carlo
+    from peers.plain_python import study
+
+    from vecalloc.batch import simulate_batch
+    from vecalloc.statistics import estimate_mean
+    from vecalloc.workload import workload_of
+
+    batch = monte_carlo._batch(("best-fit",), 0, 40)
+    lines = simulate_batch(type(batch)(**vars(batch) | {"warmup": ("share", 0.0)}))
+    ours = estimate_mean(lines["fragmentation"] + lines["capacity"], 0.999)
+    rate = workload_of(monte_carlo.WORKLOAD).rate_in(monte_carlo.POOL)
+    replicas = [study(4096, 16, rate, 1.0, 256, 8192, monte_carlo.REQUESTS, seed)[0] for seed in range(40)]
+    theirs = estimate_mean([monte_carlo.REQUESTS * failed for failed in replicas], 0.999)
+    assert abs(ours.mean - theirs.mean) < np.hypot(ours.half_width, theirs.half_width)

@@ -240,23 +240,33 @@ def _print_rows(experiment: "Experiment", table: "Table") -> None:
     rows = table.to_pylist()
     flags = [name for name in ("met", "unstable", "warmup_batches") if name in table.column_names]
     titles = [*experiment.sweep.keys, "policy", *experiment.metrics, "replicas", *flags]
+    first = experiment.metrics[0]
     lines = []
     for row in rows:
         values = [_with_interval(row[metric], row[f"{metric}_half_width"]) for metric in experiment.metrics]
+        if experiment.compare_to is not None:
+            apart = row[f"{first}_difference"]
+            text = "" if apart is None else _with_interval(apart, row[f"{first}_difference_half_width"], signed=True)
+            values.insert(1, text)
         swept = [str(row[key]) for key in experiment.sweep.keys]
         lines.append([*swept, row["policy"], *values, f"{row['replicas']:,}", *(str(row[flag]) for flag in flags)])
+    if experiment.compare_to is not None:
+        titles.insert(titles.index(first) + 1, f"- {experiment.compare_to}")
     heading = f"{experiment.question}  (± {experiment.confidence:.0%} intervals)"
     _print_table(heading, [title.rpartition(".")[2] for title in titles], lines, left=len(experiment.sweep.keys) + 1)
 
 
-def _with_interval(value: float, half_width: float | None) -> str:
-    """0.1234 ± 0.0012: two digits of the half-width, and the value to the same place."""
+def _with_interval(value: float, half_width: float | None, signed: bool = False) -> str:
+    """0.1234 ± 0.0012: two digits of the half-width, and the value to the same place; of nothing seen, a bound."""
+    sign = "+" if signed else ""
     if half_width is None:
-        return f"{value:.4g} ± ?"
+        return f"{value:{sign}.4g} ± ?"
     if half_width == 0:
-        return f"{value:.4g} ± 0"
+        return f"{value:{sign}.4g} ± 0"
+    if value == 0 and not signed:
+        return f"< {half_width:.1g}"
     places = max(0, 1 - math.floor(math.log10(half_width)))
-    return f"{value:.{places}f} ± {half_width:.{places}f}"
+    return f"{value:{sign}.{places}f} ± {half_width:.{places}f}"
 
 
 @app.command()

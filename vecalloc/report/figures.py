@@ -1,8 +1,9 @@
 """One figure for an experiment: its first metric against what was swept, a line a policy, a band for the interval.
 
-    one swept number     a line a policy over it
-    a second swept key   small multiples: a panel for each of its values
-    nothing, or words    a dot a policy with its interval
+    one swept number      a line a policy over it
+    a second swept key    small multiples: a panel for each of its values
+    nothing, or words     a dot a policy with its interval
+    a sensitivity design  bars: how much of each metric's variance a parameter accounts for
 
 Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart; lines also differ in their markers.
 """
@@ -21,8 +22,10 @@ from vecalloc.experiment import Experiment
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _MARKERS = "os^vDPX*"
 _MOST_PANELS = 6
+_DECADE = 10
+"""Values that differ by more than this factor, all above 0, are shown on a logarithmic axis."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -70,11 +73,52 @@ def draw(experiment: Experiment, table: pa.Table) -> bytes | None:
             if panel is not None:
                 ax.set_title(f"{_words(across[0])} {panel}", fontsize=9)
         axes[0].set_ylabel(_words(metric))
-        figure.suptitle(experiment.question, fontsize=10)
-        if along is not None:
-            axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-        out = BytesIO()
-        figure.savefig(out, dpi=130, metadata={"Software": None})
+        return _finished(figure, experiment, axes[-1] if along is not None else None)
+
+
+def draw_sensitivities(experiment: Experiment, table: pa.Table) -> bytes:
+    """Draw first-order Sobol indices.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    table : pyarrow.Table
+        As `vecalloc.study.sensitivities_of` gives it.
+
+    Returns
+    -------
+    bytes
+        A PNG: a panel a metric, a group of bars a parameter, a bar a policy, with its interval.
+    """
+    metrics, parameters = experiment.metrics, experiment.sweep.design_keys
+    rows = {(row["metric"], row["policy"], row["parameter"]): row for row in table.to_pylist()}
+    width = 0.8 / len(experiment.policies)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(1.6 + 3.4 * len(metrics), 3.8), layout="constrained")
+        axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+        for metric, ax in zip(metrics, axes, strict=True):
+            for k, policy in enumerate(experiment.policies):
+                mine = [rows[metric, policy, parameter] for parameter in parameters]
+                at = np.arange(len(parameters)) + (k - (len(experiment.policies) - 1) / 2) * width
+                value = np.array([row["first_order"] for row in mine])
+                ends = [[row["first_order_low"] for row in mine], [row["first_order_high"] for row in mine]]
+                ax.bar(at, value, width, color=_COLOURS[k % len(_COLOURS)], label=policy)
+                ax.errorbar(
+                    at, value, yerr=np.abs(np.array(ends) - value), fmt="none", ecolor="#444444", elinewidth=0.8
+                )
+            ax.set_xticks(range(len(parameters)), [_words(parameter) for parameter in parameters])
+            ax.set_title(_words(metric), fontsize=9)
+        axes[0].set_ylabel("first-order Sobol index")
+        return _finished(figure, experiment, axes[-1])
+
+
+def _finished(figure: Figure, experiment: Experiment, legend: Axes | None) -> bytes:
+    """Title and legend, as a PNG."""
+    figure.suptitle(experiment.question, fontsize=10)
+    if legend is not None:
+        legend.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    out = BytesIO()
+    figure.savefig(out, dpi=130, metadata={"Software": None})
     return out.getvalue()
 
 
@@ -87,7 +131,11 @@ def _lines(ax: Axes, experiment: Experiment, rows: list[dict[str, Any]], metric:
         ax.fill_between(x, y - half, y + half, color=colour, alpha=0.25, linewidth=0)
         ax.plot(x, y, color=colour, marker=_MARKERS[k % len(_MARKERS)], markersize=4, linewidth=1.3, label=policy)
     ax.set_xlabel(_words(along))
-    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    values = [row[metric] for row in rows]
+    if min(values) > 0 and max(values) > _DECADE * min(values):
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
 
 
 def _dots(ax: Axes, experiment: Experiment, rows: list[dict[str, Any]], metric: str) -> None:
