@@ -9,6 +9,7 @@ Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart
 """
 
 from io import BytesIO
+from pathlib import PurePath
 from typing import Any
 
 import matplotlib
@@ -61,6 +62,7 @@ def draw(experiment: Experiment, table: pa.Table) -> bytes | None:
     panels = list(dict.fromkeys(row[across[0]] for row in rows)) if across else [None]
     if len(panels) > _MOST_PANELS:
         return None
+    floor = _floor([row[metric] for row in rows])
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(1.6 + 4.2 * len(panels), 3.8), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -69,9 +71,11 @@ def draw(experiment: Experiment, table: pa.Table) -> bytes | None:
             if along is None:
                 _dots(ax, experiment, here, metric)
             else:
-                _lines(ax, experiment, here, metric, along)
+                _lines(ax, experiment, here, metric, along, floor)
             if panel is not None:
-                ax.set_title(f"{_words(across[0])} {panel}", fontsize=9)
+                ax.set_title(
+                    f"{_words(across[0])} {PurePath(panel).stem if isinstance(panel, str) else panel}", fontsize=9
+                )
         axes[0].set_ylabel(_words(metric))
         return _finished(figure, experiment, axes[-1] if along is not None else None)
 
@@ -122,20 +126,31 @@ def _finished(figure: Figure, experiment: Experiment, legend: Axes | None) -> by
     return out.getvalue()
 
 
-def _lines(ax: Axes, experiment: Experiment, rows: list[dict[str, Any]], metric: str, along: str) -> None:
+def _lines(ax: Axes, experiment: Experiment, rows: list[dict[str, Any]], metric: str, along: str, floor: float) -> None:
     for k, policy in enumerate(experiment.policies):
         mine = sorted((row for row in rows if row["policy"] == policy), key=lambda row: row[along])
         x = np.array([row[along] for row in mine], float)
         y, half = _values(mine, metric)
+        y[y < floor] = np.nan
         colour = _COLOURS[k % len(_COLOURS)]
-        ax.fill_between(x, y - half, y + half, color=colour, alpha=0.25, linewidth=0)
+        ax.fill_between(
+            x, np.maximum(y - half, floor) if floor else y - half, y + half, color=colour, alpha=0.25, linewidth=0
+        )
         ax.plot(x, y, color=colour, marker=_MARKERS[k % len(_MARKERS)], markersize=4, linewidth=1.3, label=policy)
     ax.set_xlabel(_words(along))
-    values = [row[metric] for row in rows]
-    if min(values) > 0 and max(values) > _DECADE * min(values):
+    if floor:
         ax.set_yscale("log")
+        ax.set_ylim(bottom=floor)
     else:
         ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+
+
+def _floor(values: list[float]) -> float:
+    """Where a logarithmic axis begins, below all that is not 0 (which it cannot show); 0: a linear one will do."""
+    seen = [value for value in values if value > 0]
+    if min(values) < 0 or not seen or max(seen) <= _DECADE * min(seen):
+        return 0.0
+    return min(seen) / 2
 
 
 def _dots(ax: Axes, experiment: Experiment, rows: list[dict[str, Any]], metric: str) -> None:
