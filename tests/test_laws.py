@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import zeta
 
 from vecalloc.errors import InputError
 from vecalloc.trace import LARGEST_SIZE
@@ -63,9 +64,9 @@ def said(call, *arguments, **keywords):
     return text
 
 
-def assert_mean(draws, mean):
-    """The mean lies in the 99.9 % interval of these draws."""
-    half_width = 3.29 * draws.std() / math.sqrt(len(draws)) + 1e-9 * abs(mean)
+def assert_mean(draws, mean, deviation=None):
+    """The mean lies in the 99.9 % interval of these draws, by their own standard deviation or a known one."""
+    half_width = 3.29 * (deviation or draws.std()) / math.sqrt(len(draws)) + 1e-9 * abs(mean)
     assert abs(draws.mean() - mean) < half_width, f"{draws.mean()} is not {mean} +- {half_width}"
 
 
@@ -81,8 +82,7 @@ def test_draws_have_the_mean_the_support_and_the_survival_function(table):
     low, high = law.support()
     assert low <= draws.min() <= draws.max() <= high
     for x in np.quantile(draws, [0.1, 0.5, 0.9]):
-        above = float(law.sf(x))
-        assert abs(np.mean(draws > x) - above) < 3.29 * math.sqrt(above * (1 - above) / len(draws)) + 1e-12
+        assert stats.binomtest(int(np.sum(draws > x)), len(draws), float(law.sf(x))).pvalue > 1e-3
     assert law.sf([low - 1, high + 1]).tolist() == [1, 0]
 
 
@@ -166,11 +166,9 @@ def test_means_beyond_what_can_be_summed():
     cut = sizes_of({"dist": "expon", "scale": scale, "max": "1TiB", "bounds": "clip"}, "k")
     assert cut.mean() == pytest.approx(-math.expm1(-(2**40) / scale) / -math.expm1(-1 / scale), rel=1e-12)
     assert sizes_of({"dist": "uniform", "scale": 2**50}, "k").mean() == pytest.approx(2**49 + 0.5, rel=1e-15)
-    # zeta(2.5) / zeta(3.5), the mean of zipf
-    assert sizes_of({"dist": "zipf", "a": 3.5}, "k").mean() == pytest.approx(1.190564, rel=1e-5)
-    # sum over k >= 1 of k^-1.05, beside P(size > 0) = 1: heavy, but finite
-    heavy = sizes_of({"dist": "pareto", "b": 1.5}, "k").mean()
-    assert heavy == pytest.approx(1 + 2.612375348685488, rel=1e-12)  # 1 + zeta(1.5)
+    assert sizes_of({"dist": "zipf", "a": 3.5}, "k").mean() == pytest.approx(zeta(2.5) / zeta(3.5), rel=1e-15)
+    for b in (1.05, 1.5):  # P(size > k) = k^-b: a tail that is heavy, but just not too heavy
+        assert sizes_of({"dist": "pareto", "b": b}, "k").mean() == pytest.approx(1 + zeta(b), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["geninvgauss", "rel_breitwigner", "mielke", "wald"])
@@ -273,15 +271,15 @@ def test_threads_draw_what_a_single_one_draws():
 
 
 GOLDEN = {
-    "uniform": ({"dist": "uniform", "loc": 1, "scale": 99}, "d"),
-    "expon": ({"dist": "expon", "scale": 100}, "d"),
-    "norm": ({"dist": "norm", "loc": 500, "scale": 50}, "d"),
-    "table": ({"table": [[16, 3], [64, 2], [1.5, 1]]}, "d"),
-    "mixture": (HYPER, "d"),
-    "constant": (3, "d"),
-    "rejected": ({"dist": "expon", "scale": 100, "min": 50, "max": 200, "bounds": "reject"}, "d"),
-    "clipped": ({"dist": "expon", "scale": 100, "max": 200, "bounds": "clip", "rounding": "round"}, "d"),
-    "rejected-table": ({"table": [[16, 3], [64, 2], [1.5, 1]], "min": 4, "bounds": "reject"}, "d"),
+    "uniform": ({"dist": "uniform", "loc": 1, "scale": 99}, "73f2acf8c0235e54"),
+    "expon": ({"dist": "expon", "scale": 100}, "9624ac7053c7a7e9"),
+    "norm": ({"dist": "norm", "loc": 500, "scale": 50}, "ff6fc43e10a34bd9"),
+    "table": ({"table": [[16, 3], [64, 2], [1.5, 1]]}, "74334777cc968a6e"),
+    "mixture": (HYPER, "7382b43dd699154c"),
+    "constant": (3, "b36d33acd2503b2c"),
+    "rejected": ({"dist": "expon", "scale": 100, "min": 50, "max": 200, "bounds": "reject"}, "6a74dd1e59069d6f"),
+    "clipped": ({"dist": "expon", "scale": 100, "max": 200, "bounds": "clip", "rounding": "round"}, "ae15c7ad03c77426"),
+    "rejected-table": ({"table": [[16, 3], [64, 2], [1.5, 1]], "min": 4, "bounds": "reject"}, "4bbf168e6e74c443"),
 }
 """Digest of 1000 draws each from Philox(20): of the law, or where there are bounds of the sizes."""
 
@@ -411,8 +409,9 @@ def test_fleets_add_up(name):
     assert found.mean() == pytest.approx(size @ rate / rate.sum(), rel=1e-12)
     assert law.mean_life_of(size.astype(np.int64)).tolist() == (live / rate).tolist()
     drawn, lives = found.draw_with_lives(generator(), 50_000)
-    assert_mean(drawn, found.mean())
-    assert_mean(lives, found.mean_life())
+    for values, draws in ((law.values, drawn), (law.lives, lives)):  # rare ones are huge: most samples miss them
+        mean = law.probabilities @ values
+        assert_mean(draws, mean, math.sqrt(law.probabilities @ (values - mean) ** 2))
 
 
 # --- complaints ------------------------------------------------------------------------------------------------------
@@ -420,9 +419,9 @@ def test_fleets_add_up(name):
 COMPLAINTS = [
     ({"dist": "lognrm"}, "w.l.dist is 'lognrm' (did you mean 'lognorm'?)"),
     ({"dist": "poison", "mu": 3}, "did you mean 'poisson'?"),
-    ({"dist": "norm_gen"}, "not as a law of one number (did you mean 'norm'?)"),
+    ({"dist": "norm_gen"}, "w.l.dist is 'norm_gen' (did you mean 'norm'?)"),
     ({"dist": "rv_histogram"}, "not as a law of one number"),
-    ({"dist": "multivariate_normal"}, "not as a law of one number"),
+    ({"dist": "multivariate_normal"}, "not as a law of one number (did you mean 'norm'?)"),
     ({"dist": "ttest_ind"}, "not as a law of one number"),
     ({"dist": 3}, "w.l.dist is 3"),
     ({"dist": ["norm"]}, "w.l.dist is ['norm']"),

@@ -238,7 +238,7 @@ def _sf_added_up(law: ScipyLaw, x: ArrayLike) -> Floats:
             f"{law.name} has no survival function but a sum, here of {count} terms: set a max of at most {LONGEST_SUM}"
         )
     below = np.append(0.0, np.cumsum(law.frozen.pmf(bottom + np.arange(count))))
-    return np.maximum(1.0 - below[index], 0.0)
+    return np.where(np.asarray(x) < top, np.maximum(1.0 - below[index], 0.0), 0.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,9 @@ Tables (histograms, fleets) are summed as they are, and each of their values is 
 anything is drawn. Elsewhere a sum may run over 2^60 whole numbers, or without end. It is cut into panels of 64, 64,
 128, 256, ... numbers. Those of 64 are added up; a longer one is taken at 16 points, with weights that give every
 polynomial of degree 15 its sum over the whole numbers (not its integral), and is halved until its halves say what it
-said to 1e-12 of the sum. They are far better than that then: against term by term sums of 2^22 numbers, no law of the
-tests is off by more than 1e-14. Since P falls, a jump between the points shows. Where the far tail of scipy's survival
-function is noise and there is no max, scipy's mean bounds the sum to a byte.
+said to 1e-12 of the sum. What is left is far less than that: the tests compare sums of 2^21 numbers, term by term, to
+1e-13. Since P falls, a jump between the points shows. Where the far tail of scipy's survival function is noise and
+there is no max, scipy's mean bounds the sum to a byte.
 
 In a fleet a block lives as long as blocks of its size do: the life belongs to the size that was drawn, also if a bound
 moves the request. So `draw_with_lives` gives both, and `mean_size_life` is the mean of their product.
