@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import qmc, sobol_indices
 
@@ -807,6 +807,15 @@ KEYS = st.sampled_from(
 VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(KEYS, v, max_size=3), max_leaves=6)
 
 
+def not_many(file):
+    """Whether the design has few points: each one is eight cells with a law of their own, a millisecond each."""
+    try:
+        points = file["sweep"]["design"]["points"]
+    except (LookupError, TypeError):
+        return True
+    return not isinstance(points, int) or points <= 16 or points > 1_000_000
+
+
 @given(st.data())
 def test_nothing_else_is_ever_raised(data):
     file = tomllib.loads(FULL)
@@ -821,6 +830,7 @@ def test_nothing_else_is_ever_raised(data):
             tree[data.draw(KEYS)] = data.draw(VALUES)
         else:
             del tree[path[-1]]
+    assume(not_many(file))
     text = "\n".join(f"{json.dumps(key)} = {as_toml(value)}" for key, value in file.items())
     try:
         e = of(text)

@@ -7,6 +7,7 @@ input is one line on stderr and exit code 2; a closed pipe and Ctrl-C end quietl
 import json
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -87,44 +88,50 @@ def _options(
 def run(
     experiment: Annotated[Path, typer.Argument(help="An experiment's .toml, or a script with a main().")],
     executor: Annotated[
-        str, typer.Option(help="threads:N, processes:N, dask:ADDRESS or package.module:factory.", show_default="all cores")
+        str,
+        typer.Option(help="threads:N, processes:N, dask:ADDRESS or package.module:factory.", show_default="all cores"),
     ] = "",
     results: Annotated[
         Path | None, typer.Option(help="The folder for results.", show_default="results/ beside experiments/")
     ] = None,
-    shard: Annotated[str, typer.Option(help="i/n: only every n-th cell; a run without it merges them.")] = "1/1",
+    shard: Annotated[str, typer.Option(help="i/n: only one of n parts; a run without it merges them.")] = "1/1",
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the replicas that are there.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Compare with the rows that are there; write none.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be simulated, and how long it takes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be simulated, and how long it takes.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Run an experiment, or what is missing of it, and print its rows."""
     if experiment.suffix == ".py":
-        _run_script(experiment)
+        given = {"executor": executor, "results": results, "shard": shard != "1/1", "fresh": fresh, "check": check}
+        given |= {"dry-run": dry_run, "json": as_json}
+        _run_script(experiment, [f"--{name}" for name, value in given.items() if value])
         return
     part = _shard(shard)
     if check and part[1] > 1:
         raise InputError("--check needs all rows: leave --shard out")
     if dry_run:
-        _dry_run(experiment)
+        _dry_run(experiment, results, as_json)
         return
-    from vecalloc.study import study
+    try:
+        from vecalloc.study import study
 
-    with _progress() as report:
-        try:
+        with _progress() as report:
             done = study(experiment, executor or None, results, part, fresh, check, report)
-        except KeyboardInterrupt:
-            print(
-                f"stopped: every finished batch is kept; run again and it goes on: vecalloc run {experiment}",
-                file=sys.stderr,
-            )
-            raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        again = {"--executor": executor, "--results": results, "--shard": shard if part[1] > 1 else ""}
+        words = ["vecalloc", "run", experiment, *(word for pair in again.items() if pair[1] for word in pair)]
+        state = "nothing was written" if check else "every finished batch is kept, and the same again goes on"
+        print(f"stopped: {state}: {shlex.join(map(str, words))}", file=sys.stderr, flush=True)
+        os._exit(130)  # stopped twice, a batch may still run in a thread that nothing can stop: do not wait for it
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
     made, kept = done.progress.replicas, done.progress.kept
     print(f"{done.experiment.name}: {made:,} replicas simulated, {kept:,} were there", file=sys.stderr)
     if done.table is None:
-        print(f"shard {shard} is done: vecalloc run {experiment} merges the shards", file=sys.stderr)
+        nothing = "" if made or kept else " (it has no part in this experiment)"
+        print(f"shard {shard} is done{nothing}: vecalloc run {experiment} merges the shards", file=sys.stderr)
         return
     if as_json:
         _print_json(done.table.to_pylist())
@@ -141,12 +148,14 @@ def run(
 _MOST_DIFFERENCES = 20
 
 
-def _run_script(script: Path) -> None:
+def _run_script(script: Path, options: Sequence[str]) -> None:
     """Run a script's main() as `python script.py` would."""
     import runpy
 
     if not script.is_file():
         raise InputError(f"{script}: there is no such file: name an experiment's .toml, or a script with a main()")
+    if options:
+        raise InputError(f"{script}: {options[0]} is for experiments; a script does all by itself: leave it out")
     sys.path.insert(0, str(script.parent))
     sys.argv = [str(script)]
     names = runpy.run_path(str(script), run_name="__vecalloc_run__")
@@ -162,19 +171,26 @@ def _shard(text: str) -> tuple[int, int]:
     return int(part), int(whole)
 
 
-def _dry_run(path: Path) -> None:
+def _dry_run(path: Path, results: Path | None, as_json: bool) -> None:
     """What an experiment would simulate."""
-    from vecalloc.experiment import load_experiment
-    from vecalloc.sweep import requests_to_simulate
+    from vecalloc.executors import cores
+    from vecalloc.study import outlook
 
-    experiment = load_experiment(path)
-    requests, seconds = requests_to_simulate(experiment)
-    cores = os.cpu_count() or 1
-    first = "" if experiment.until is None else " (up to the first look; more if the intervals are still too wide)"
+    experiment, plan = outlook(path, results)
+    seconds = plan.progress.planned / 1e9 / cores()
+    if as_json:
+        _print_json({
+            "experiment": experiment.name, "requests": plan.requests, "replicas_kept": plan.progress.kept,
+            "seconds": seconds, "cells": [{"parameters": cell.parameters, "pool": cell.pool, "requests": cell.requests,
+            "policies": cell.policies} for cell in experiment.cells],
+        })  # fmt: skip
+        return
+    first = "" if experiment.until is None else " (up to the next look; more if the intervals are still too wide)"
+    there = f" beside {plan.progress.kept:,} replicas that are there" if plan.progress.kept else ""
     _print_table(
         f"{experiment.name}: {experiment.question}\n"
-        f"{len(experiment.cells):,} cells x {len(experiment.policies)} policies; {requests:,} requests to draw{first}, "
-        f"about {_duration(seconds / cores)} on {cores} cores",
+        f"{len(experiment.cells):,} cells x {len(experiment.policies)} policies; {plan.requests:,} requests to draw"
+        f"{there}{first}, about {_duration(seconds)} on {cores()} cores",
         ["cell", *experiment.sweep.keys, "pool", "requests", "policies"],
         [
             [
@@ -196,27 +212,36 @@ def _duration(seconds: float) -> str:
 @contextmanager
 def _progress() -> "Iterator[Callable[[Progress], None]]":
     """A line that is written over on a terminal; elsewhere a plain line now and then."""
-    start, last = time.monotonic(), [time.monotonic()]
+    start: list[float] = []  # when there was something to report, all imports behind
+    last = [0.0]
+
+    def state(progress: "Progress") -> str:
+        start[:] = start or [time.monotonic()]
+        return _state_of(progress, time.monotonic() - start[0])
+
     if not sys.stderr.isatty():
 
         def plain(progress: "Progress") -> None:
-            if time.monotonic() - last[0] > _PLAIN_EVERY:
-                last[0] = time.monotonic()
-                print(_state_of(progress, time.monotonic() - start), file=sys.stderr, flush=True)
+            text = state(progress)
+            now = time.monotonic()
+            if now - max(start[0], last[0]) >= _PLAIN_EVERY or progress.stopping:
+                last[0] = now
+                print(text, file=sys.stderr, flush=True)
 
         yield plain
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
-    columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    columns = (BarColumn(bar_width=16), TextColumn("{task.description}", table_column=Column()))  # a Column wraps
     with Bar(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("", total=None)
 
         def live(progress: "Progress") -> None:
-            text = _state_of(progress, time.monotonic() - start)
-            shown.update(task, completed=progress.replicas, total=max(progress.planned, 1), description=text)
+            text = state(progress)
+            shown.update(task, completed=progress.done, total=max(progress.planned, 1), description=text)
 
         yield live
 
@@ -226,12 +251,15 @@ _PLAIN_EVERY = 10.0
 
 
 def _state_of(progress: "Progress", seconds: float) -> str:
-    text = (
-        f"{progress.cells_done} of {progress.cells} cells, {progress.replicas / seconds:,.0f} replicas/s, "
-        f"{progress.events / seconds / 1e6:.1f} M events/s"
-    )
+    if progress.stopping:
+        return "stopping: what has begun is finished and kept (Ctrl-C again: it is not)"
+    text = f"{progress.cells_done:,} of {progress.cells:,} cells"
+    if progress.replicas:
+        text += f", {progress.replicas / seconds:,.0f} replicas/s, {progress.events / seconds / 1e6:.1f} M events/s"
     if progress.half_width is not None and progress.target is not None:
         text += f", half-width {progress.half_width:.2g} of {progress.target:.2g}"
+    if progress.done:
+        text += f", {_duration(seconds * (progress.planned / progress.done - 1))} left"
     return text
 
 

@@ -21,9 +21,11 @@ import pyarrow.csv
 from vecalloc.errors import InputError
 from vecalloc.executors import workers_of
 from vecalloc.experiment import Experiment, load_experiment
+from vecalloc.rows import table_of
 from vecalloc.statistics import first_order_indices
 from vecalloc.store import Comparison, Store, environment, read_rows
-from vecalloc.sweep import Progress, run_experiment, table_of
+from vecalloc.store.rows import IDENTICAL
+from vecalloc.sweep import Plan, Progress, run_experiment
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +115,62 @@ def study(
     path, executor, results, report
         As for `run`.
     shard : (int, int)
-        i of n: simulate only every n-th cell, and keep the replicas; whoever runs the whole merges them.
+        i of n: simulate only a part, and keep the replicas; a run of the whole merges them.
     fresh : bool
-        Forget the replicas that are there.
+        Forget the replicas that are there; with `check`, only look away.
     check : bool
-        Compare with the rows that are there, and write none.
+        Compare with the rows that are there, and write nothing.
+
+    Raises
+    ------
+    InputError
+        As for `run`.
+    """
+    if fresh and shard[1] > 1:
+        raise InputError("--fresh with --shard would forget what the other shards have done: remove the folder first")
+    experiment = load_experiment(path)
+    store = store_of(experiment, path, results)
+    with workers_of(executor) as workers:
+        if not check:
+            store.begin(fresh)
+        seen: list[Progress] = []
+
+        def note(progress: Progress) -> None:
+            seen[:] = [progress]
+            report(progress)
+
+        start = time.perf_counter()
+        rows = run_experiment(
+            experiment,
+            (lambda ids: {}) if fresh else store.read,
+            (lambda lines: None) if check else store.add,
+            workers,
+            shard,
+            note,
+        )
+        seconds = time.perf_counter() - start
+    (progress,) = seen
+    if shard[1] > 1:
+        return Study(experiment, store.folder, None, None, store.notes, progress)
+    table = table_of(experiment, rows)
+    keys = [*experiment.sweep.keys, "policy"]
+    if check:
+        return Study(experiment, store.folder, table, store.check(table, keys), store.notes, progress)
+    asked = {"question": experiment.question, "seed": experiment.seed, "ids": table["id"].to_pylist()}
+    figures = {} if _are_drawn(store, experiment, table) else _figures(experiment, table)
+    comparison = store.write_results(table, experiment.text, asked, figures, keys)
+    if progress.replicas:
+        store.write_timing({"seconds": seconds, "replicas": progress.replicas, "events": progress.events})
+    return Study(experiment, store.folder, table, comparison, store.notes, progress)
+
+
+def outlook(path: str | Path, results: str | Path | None = None) -> tuple[Experiment, Plan]:
+    """An experiment, and what of it is still to be simulated. Writes nothing.
+
+    Parameters
+    ----------
+    path, results
+        As for `run`.
 
     Raises
     ------
@@ -125,32 +178,13 @@ def study(
         As for `run`.
     """
     experiment = load_experiment(path)
-    workers = workers_of(executor)
-    folder = (Path(results) if results is not None else results_beside(Path(path))) / experiment.name
-    store = Store(folder, experiment.name, environment())
-    if not check:
-        store.begin(fresh=fresh)
-    seen: list[Progress] = []
+    return experiment, Plan(experiment, store_of(experiment, path, results).read)
 
-    def note(progress: Progress) -> None:
-        seen[:] = [progress]
-        report(progress)
 
-    start = time.perf_counter()
-    rows = run_experiment(experiment, store, workers, shard, not check, note)
-    seconds = time.perf_counter() - start
-    if shard[1] > 1:
-        return Study(experiment, folder, None, None, store.notes, seen[0])
-    table = table_of(experiment, rows)
-    keys = [*experiment.sweep.keys, "policy"]
-    if check:
-        return Study(experiment, folder, table, store.check(table, keys), store.notes, seen[0])
-    files = _figures(experiment, table)
-    asked = {"question": experiment.question, "seed": experiment.seed, "ids": table["id"].to_pylist()}
-    comparison = store.write_results(table, experiment.text, asked, files, keys)
-    if seen[0].replicas:
-        store.write_timing({"seconds": seconds, "replicas": seen[0].replicas, "events": seen[0].events})
-    return Study(experiment, folder, table, comparison, store.notes, seen[0])
+def store_of(experiment: Experiment, path: str | Path, results: str | Path | None) -> Store:
+    """Where the results of an experiment's file are kept."""
+    folder = Path(results) if results is not None else results_beside(Path(path))
+    return Store(folder / experiment.name, experiment.name, environment())
 
 
 def results_beside(path: Path) -> Path:
@@ -159,8 +193,21 @@ def results_beside(path: Path) -> Path:
     return folder.parent / "results" if folder else Path("results")
 
 
+def _are_drawn(store: Store, experiment: Experiment, table: pa.Table) -> bool:
+    """Whether the folder has the figures of these very rows: drawing takes longer than all the rest then."""
+    files = ["figure.png", *(["sensitivity.csv"] if experiment.sweep.method == "sensitivity" else [])]
+    try:
+        return (
+            all((store.folder / file).exists() for file in files)
+            and (store.folder / "experiment.toml").read_bytes() == experiment.text.encode()
+            and store.check(table).verdict == IDENTICAL
+        )
+    except (OSError, InputError):  # a broken file is written anew
+        return False
+
+
 def _figures(experiment: Experiment, table: pa.Table) -> dict[str, bytes]:
-    """The files that go with the rows: a figure where there is something to draw, sensitivities where they are asked."""
+    """The files that go with the rows: a figure if there is something to draw, sensitivities if they are asked for."""
     files = {}
     if experiment.sweep.method == "sensitivity":
         files["sensitivity.csv"] = _as_csv(sensitivities_of(experiment, table))

@@ -1,8 +1,8 @@
 """The calendar: which block dies next, exactly, at a price that does not grow with how many live.
 
-A timing wheel of wheels. A time becomes a whole *tick* (monotone, so order is kept), written with digits of 64^k; an
-entry hangs in the list of level L and digit d when L is the highest digit in which its tick differs from NOW, and d is
-what it has there:
+A timing wheel of wheels. A time becomes a whole *tick* (monotone, so order is kept), written with digits of base 256;
+an entry hangs in the list of level L and digit d when L is the highest digit in which its tick differs from NOW, and d
+is what it has there:
 
     NOW  = 3 . 7 . 2          level 2 | . . . .[5] . .     an entry at 5.0.1: 5 > 3 on level 2
     tick = 3 . 7 . 6          level 1 | . . . . . . .
@@ -26,7 +26,7 @@ from vecalloc.mechanisms.bits import at, bit, highest, lowest
 from vecalloc.mechanisms.bitset import Bitset, discard, first, insert, new_bitset, pick_bitset
 
 _DIGIT = 8
-"""Bits of a digit: 1,024 lists a level, so that a million live blocks are two levels away."""
+"""Bits of a digit: 256 lists a level, so that a million live blocks are two or three levels away."""
 
 _LEVELS = 7
 _LAST_TICK = (1 << (_DIGIT * _LEVELS)) - 1
@@ -120,7 +120,7 @@ def _tick(calendar, time):
 
 @inline
 def schedule(calendar, slot, time, number):
-    """Enter that the block in `slot` dies at `time`; `number` orders it among equals."""
+    """Enter that the block in `slot` dies at `time`, not before what was due last; `number` orders it among equals."""
     calendar.time[at(slot)] = time
     calendar.number[at(slot)] = number
     tick = _tick(calendar, time)
@@ -158,12 +158,6 @@ def next_due(calendar, until):
         return np.int64(-1)
     places[_DUE] += 1
     return slot
-
-
-@inline
-def put_back(calendar):
-    """Undo the last `next_due`, before anything else is done."""
-    calendar.places[_DUE] -= 1
 
 
 @inline

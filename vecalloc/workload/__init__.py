@@ -1,10 +1,10 @@
 """Where synthetic traces come from: sizes, lifetimes, arrivals, phases.
 
-    laws, sizes        any law of scipy, a mixture, a table, a recorded histogram, a fleet -> numbers, whole bytes
-    arrivals, phases   when requests come
-    streams            which random numbers are whose
-    requests           all of this for one replica, chunk by chunk
-    order              births and deaths merged into events: once for all policies
+laws, sizes        any law of scipy, a mixture, a table, a recorded histogram, a fleet -> numbers, whole bytes
+arrivals, phases   when requests come
+streams            which random numbers are whose
+requests           all of this for one replica, chunk by chunk
+order              births and deaths merged into events: once for all policies
 """
 
 from typing import Any
@@ -57,8 +57,8 @@ def sample(
     checked = workload_of(workload, "sample")
     if checked.waits_only:
         raise InputError(
-            f"sample.arrivals is {checked.arrivals.kind!r}: which block dies when depends on the policy there, so there "
-            "is no trace before a policy has run: use an experiment"
+            f"sample.arrivals is {checked.arrivals.kind!r}: which block dies when depends on the policy there, so "
+            "there is no trace before a policy has run: use an experiment"
         )
     if checked.load is not None and pool is None:
         raise InputError("sample.load refers to a pool: give pool, or a rate")

@@ -1,14 +1,14 @@
 """When requests arrive: a law of the gaps between them, in batches, at a rate.
 
     "poisson"              gaps are exponential
-    "tick"                 one a tick, gaps are all equal
+    "tick"                 one a tick, gaps are all equal: 1, unless a rate or a load says otherwise
     {dist = ...}           renewal: gaps of any law; with a rate or a load they are scaled to it
     "saturated"            there is always one more: it arrives the moment the one before it is placed
     "fill-then-free"       the same, and blocks do not die: when one does not fit, a block picked at random is freed
 
-A *batch* is a number of requests that arrive at once, fixed or of any law; `rate` counts requests, not batches. The gap
-that is drawn with a batch comes after it, and the first request arrives at time 0: so what is known of n requests says
-when the next one comes.
+A *batch* is a number of requests that arrive at once, fixed or of any law; `rate` counts requests, not batches (and
+without a rate each tick or gap brings a whole batch). The gap that is drawn with a batch comes after it, and the first
+request arrives at time 0: so what is known of n requests says when the next one comes.
 """
 
 from collections.abc import Mapping
@@ -62,9 +62,9 @@ class Arrivals:
 
     def natural_rate(self) -> float | None:
         """Requests a unit of time if nobody asks for another rate; None: there is no such rate."""
-        if self.kind == RENEWAL and self.gaps is not None:
-            return self.mean_batch() / self.gaps.mean()
-        return 1.0 if self.kind == TICK else None
+        if self.kind == TICK:
+            return self.mean_batch()
+        return self.mean_batch() / self.gaps.mean() if self.gaps else None
 
     def canonical(self) -> dict[str, Any]:
         """What determines the draws, as plain data."""
@@ -90,7 +90,9 @@ def arrivals_of(value: Any, batch: Any, phases: Phases | None, key: str, folder:
     elif isinstance(value, Mapping):
         kind, gaps = RENEWAL, law_of(value, f"{key}.arrivals", folder, at_least=0.0)
         if not 0 < gaps.mean() < float("inf"):
-            raise InputError(f"{key}.arrivals: gaps of this law have the mean {gaps.mean()}: choose one with a mean > 0")
+            raise InputError(
+                f"{key}.arrivals: gaps of this law have the mean {gaps.mean()}: choose one with a mean > 0"
+            )
     else:
         hint = did_you_mean(value, _WORDS) if isinstance(value, str) else ""
         raise InputError(f"{key}.arrivals is {value!r}{hint}: write one of {', '.join(_WORDS)}, or a law of the gaps")
@@ -118,6 +120,9 @@ def _batch_of(value: Any, key: str, folder: Path) -> Law | None:
 class ArrivalTimes:
     """The times at which the requests of one replica arrive, as far as anybody asks.
 
+    Gaps are scaled to the rate, then added up. Ticks are counted, then scaled: so no error adds up, and of ten ticks a
+    unit of time every tenth falls on a whole number.
+
     Parameters
     ----------
     arrivals : Arrivals
@@ -129,45 +134,74 @@ class ArrivalTimes:
 
     def __init__(self, arrivals: Arrivals, rate: float, seed: int, replica: int, total: int):
         self._arrivals = arrivals
-        self._scale = arrivals.mean_batch() / rate
-        if arrivals.gaps is not None:
-            self._scale /= arrivals.gaps.mean()
+        self._rate = rate
+        natural = arrivals.natural_rate() or arrivals.mean_batch()
+        self._scale, self._pace = (1.0, rate / natural) if arrivals.kind == TICK else (natural / rate, 1.0)
         self._key = (seed, replica, ARRIVALS)
-        self._left = total
+        self._total = self._left = total
         self._chunk = 0
         self._gaps = np.zeros(0)
-        self._even = 0.0
+        self._ends: NDArray[np.int64] | None = None
+        self._next = self._drawn = 0
+        self._even = self._time = 0.0
+
+    def fill(self, times: NDArray[np.float64]) -> None:
+        """Write when the next requests arrive, and the one after them: float64 (requests + 1,), not decreasing."""
+        times[0] = self._even
+        self._fill_gaps(times[1:])
+        np.cumsum(times, out=times)
+        self._even = float(times[-1])
+        if self._pace != 1.0:
+            times /= self._pace
+        if not times[-1] < float("inf"):
+            raise InputError(
+                f"workload: at a rate of {self._rate:g} requests arrive at {times[-1]}: choose a larger rate"
+            )
+        if self._arrivals.phases:
+            times[:] = self._arrivals.phases.moved(times)
+            times[0] = max(times[0], self._time)  # a phase may be shorter than what a float resolves
+            np.maximum.accumulate(times, out=times)
+            self._time = float(times[-1])
 
     def take(self, count: int) -> NDArray[np.float64]:
-        """When the next `count` requests arrive, and the one after them: float64 (count + 1,), not decreasing."""
-        while len(self._gaps) < count:
-            self._gaps = np.concatenate([self._gaps, self._draw()]) if len(self._gaps) else self._draw()
-        even = np.empty(count + 1)
-        even[0] = self._even
-        even[1:] = self._gaps[:count]
-        np.cumsum(even, out=even)
-        self._gaps = self._gaps[count:]
-        self._even = float(even[-1])
-        return self._arrivals.phases.moved(even) if self._arrivals.phases else even
+        """Return what `fill` writes for `count` requests, float64 (count + 1,)."""
+        times = np.empty(count + 1)
+        self.fill(times)
+        return times
 
-    def _draw(self) -> NDArray[np.float64]:
-        """The gaps after the requests of the next chunk."""
+    def _fill_gaps(self, gaps: NDArray[np.float64]) -> None:
+        """Write the gap after each of the next requests; 0 within a batch."""
+        done = 0
+        while done < len(gaps):
+            if self._next == self._drawn:
+                self._draw()
+            first = self._next
+            last = self._next = min(first + len(gaps) - done, self._drawn)
+            part = gaps[done : done + last - first]
+            if self._ends is None:
+                part[:] = self._gaps[first:last]
+            else:
+                part[:] = 0.0
+                ends = slice(*np.searchsorted(self._ends, [first, last]))
+                part[self._ends[ends] - first] = self._gaps[ends]
+            done += last - first
+
+    def _draw(self) -> None:
+        """Draw the next chunk of batches: how many requests each has, and the gap after it."""
         how, count = self._arrivals, min(CHUNK, self._left)
-        self._left -= count
-        if how.kind == TICK and how.batch is None:
-            return np.full(count, self._scale)
         generator = generator_of(*self._key, self._chunk)
         self._chunk += 1
         if how.gaps is not None:
-            gaps = how.gaps.draw(generator, count)
+            self._gaps = how.gaps.draw(generator, count) * self._scale
         elif how.kind == TICK:
-            gaps = np.ones(count)
+            self._gaps = np.ones(count)
         else:
-            gaps = generator.standard_exponential(count)
-        gaps = gaps * self._scale
-        if how.batch is None:
-            return gaps
-        batches = how.batch.draw(generator, count).astype(np.int64)
-        spread = np.zeros(int(batches.sum()))
-        spread[np.cumsum(batches) - 1] = gaps
-        return spread
+            self._gaps = generator.standard_exponential(count)
+            self._gaps *= self._scale
+        self._next, self._drawn = 0, count
+        if how.batch is not None:
+            # What a batch has beyond all that are asked for is nobody's concern, and need not fit an int64.
+            batches = np.minimum(how.batch.draw(generator, count), self._total).astype(np.int64)
+            self._ends = np.cumsum(batches) - 1
+            self._drawn = int(self._ends[-1]) + 1
+        self._left -= min(self._drawn, self._left)

@@ -6,17 +6,20 @@
         {duration = 9, rate = 0.5},                         a plateau: lifetimes as usual, half as many requests
     ]
 
-A segment lasts `duration` units of time, in which `rate` times as many requests arrive as outside of phases (1 by
-default); `lifetimes` is a law of its own, or one of two words. After the last segment the first one follows.
+A segment lasts `duration` units of time, in which `rate` times as many requests arrive as the workload's rate (or load)
+says; `lifetimes` is for all that arrive in it: a law of its own (which a fleet does not scale), or one of two words.
+After the last segment the first one follows.
 
 Arrivals are drawn on a clock that runs evenly, u, and then moved to the time t at which as many are due: in segment k
-the clock u runs rate_k times as fast as t. For Poisson arrivals that is the Poisson process with these rates.
+the clock u runs rate_k times as fast as t. For Poisson arrivals that is the Poisson process with these rates. A segment
+holds its begin and not its end, to the bit: what dies with it is gone when the next one's first request arrives.
 
 Source: Wilson, Johnstone, Neely and Boles (1995), section 2.3, for the three shapes.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,12 @@ class Phases:
 
     segments: tuple[Phase, ...]
 
+    @property
+    def lives_by_time(self) -> bool:
+        """Whether how long a block lives depends on when its request arrives."""
+        return any(phase.lifetimes is not None for phase in self.segments)
+
+    @cached_property
     def _edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Where segments begin and the circle ends, in time and on the even clock."""
         durations = np.array([phase.duration for phase in self.segments])
@@ -74,25 +83,38 @@ class Phases:
         begin = np.zeros(1)
         return np.append(begin, np.cumsum(durations)), np.append(begin, np.cumsum(durations * rates))
 
+    def _begins(self, circle: NDArray[np.float64], segment: NDArray[np.int64]) -> NDArray[np.float64]:
+        """When segments begin; the one after the last is the first of the next circle, to the bit."""
+        time, _ = self._edges
+        over = segment == len(self.segments)
+        begins: NDArray[np.float64] = (circle + over) * time[-1] + time[np.where(over, 0, segment)]
+        return begins
+
     def moved(self, even: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Times on the even clock -> times, float64 in the same shape."""
-        time, clock = self._edges()
-        circles = np.floor(even / clock[-1])
-        within = even - circles * clock[-1]
+        """Times on the even clock -> times, float64 in the same shape; each within the segment that it falls into."""
+        _, clock = self._edges
+        circle = np.floor(even / clock[-1])
+        circle += even - circle * clock[-1] >= clock[-1]
+        within = np.maximum(even - circle * clock[-1], 0.0)
         # The last segment that has begun by then: one in which the clock stands still has no inside.
-        segment = np.clip(np.searchsorted(clock, within, side="right") - 1, 0, len(self.segments) - 1)
+        segment = np.minimum(np.searchsorted(clock, within, side="right"), len(self.segments)) - 1
         rates = np.array([phase.rate or 1.0 for phase in self.segments])
-        moved: NDArray[np.float64] = circles * time[-1] + time[segment] + (within - clock[segment]) / rates[segment]
-        return moved
+        times: NDArray[np.float64] = self._begins(circle, segment) + (within - clock[segment]) / rates[segment]
+        np.minimum(times, self._begins(circle, segment + 1), out=times)
+        return times
 
     def segments_of(self, times: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Which segment each time lies in, int64, and when that segment ends, float64."""
-        edges, _ = self._edges()
-        circles = np.floor(times / edges[-1])
-        segment = np.clip(
-            np.searchsorted(edges, times - circles * edges[-1], side="right") - 1, 0, len(self.segments) - 1
+        """Which segment each time lies in, int64, and when that segment ends, float64: begin <= time < end."""
+        time, _ = self._edges
+        circle = np.floor(times / time[-1])
+        segment = np.clip(np.searchsorted(time, times - circle * time[-1], side="right") - 1, 0, len(self.segments) - 1)
+        # That is a rounding error away from the truth, and times often lie exactly where a segment begins.
+        segment += (self._begins(circle, segment + 1) <= times).astype(np.int64) - (
+            self._begins(circle, segment) > times
         )
-        return segment, circles * edges[-1] + edges[segment + 1]
+        circle += segment // len(self.segments)
+        segment %= len(self.segments)
+        return segment, self._begins(circle, segment + 1)
 
     def canonical(self) -> list[dict[str, Any]]:
         """What determines the draws, as plain data."""
@@ -112,6 +134,9 @@ def phases_of(rows: Any, key: str, folder: Path) -> Phases:
     segments = tuple(_phase_of(row, f"{key}.{i}", folder) for i, row in enumerate(rows))
     if not any(phase.rate > 0 for phase in segments):
         raise InputError(f"{key}: nothing ever arrives: give one segment a rate above 0")
+    circle, due = sum(phase.duration for phase in segments), sum(phase.duration * phase.rate for phase in segments)
+    if not (circle < float("inf") and 0 < due < float("inf")):
+        raise InputError(f"{key}: a circle lasts {circle:g}, in which {due:g} are due: write durations nearer to 1")
     return Phases(segments)
 
 
@@ -130,9 +155,7 @@ def _phase_of(row: Any, key: str, folder: Path) -> Phase:
     if isinstance(lifetimes, str):
         if lifetimes not in (FOREVER, UNTIL_THE_END):
             hint = did_you_mean(lifetimes, (FOREVER, UNTIL_THE_END))
-            raise InputError(
-                f"{key}.lifetimes is {lifetimes!r}{hint}: write a law, {FOREVER!r} or {UNTIL_THE_END!r}"
-            )
+            raise InputError(f"{key}.lifetimes is {lifetimes!r}{hint}: write a law, {FOREVER!r} or {UNTIL_THE_END!r}")
     elif lifetimes is not None:
         lifetimes = law_of(lifetimes, f"{key}.lifetimes", folder, at_least=0.0)
     return Phase(duration, rate, lifetimes)

@@ -6,12 +6,13 @@
     arrivals = "poisson"                                  see arrivals.py
     load = 0.9                                            or rate = 100: requests a unit of time
 
-*Load* is a target: arrival rate x mean life x mean requested bytes / pool, the share of the pool that would be requested
-on average if every request were served and nothing were lost. It is the same for all policies. In a fleet profile the
-life goes with the size, so mean life x mean bytes is the mean of their product.
+*Load* is a target: arrival rate x mean life x mean requested bytes / pool, the share of the pool that would be
+requested on average if every request were served and nothing were lost. It is the same for all policies. In a fleet
+profile the life goes with the size, so mean life x mean bytes is the mean of their product.
+With phases, load and rate are those of a segment whose rate is 1 and whose lifetimes are the usual ones.
 
 Requests and their lifetimes come from one stream each, arrivals from a third: which request is which never depends on
-when it arrives, or on what a policy did.
+when it arrives, or on what a policy did. (Where a phase has lifetimes of its own, they come from a fourth.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +26,9 @@ from numpy.typing import NDArray
 from vecalloc.errors import InputError, did_you_mean
 from vecalloc.trace import extents_of
 from vecalloc.workload.arrivals import FILL, Arrivals, ArrivalTimes, arrivals_of
-from vecalloc.workload.laws import Fleet, Law, law_of
 from vecalloc.workload.laws import REVISION as LAWS_REVISION
-from vecalloc.workload.phases import FOREVER, UNTIL_THE_END, phases_of
+from vecalloc.workload.laws import Fleet, Law, law_of
+from vecalloc.workload.phases import FOREVER, UNTIL_THE_END, Phases, phases_of
 from vecalloc.workload.sizes import REVISION as SIZES_REVISION
 from vecalloc.workload.sizes import Sizes, sizes_of
 from vecalloc.workload.streams import CHUNK, LIFETIMES, PHASES, SIZES, VICTIMS, generator_of
@@ -135,9 +136,7 @@ def workload_of(table: Mapping[str, Any], key: str = "workload", folder: str | P
     return workload
 
 
-def _lifetimes_of(
-    table: Mapping[str, Any], key: str, folder: Path, sizes: Sizes, arrivals: Arrivals
-) -> Law | None:
+def _lifetimes_of(table: Mapping[str, Any], key: str, folder: Path, sizes: Sizes, arrivals: Arrivals) -> Law | None:
     given = table.get("lifetimes")
     if arrivals.kind == FILL:
         if given is not None:
@@ -149,7 +148,9 @@ def _lifetimes_of(
         raise InputError(f"{key}.lifetimes is missing: write a law such as {{dist = 'expon', scale = 1.0}}")
     law = law_of(given, f"{key}.lifetimes", folder, at_least=0.0)
     if isinstance(sizes.law, Fleet) and not 0 < law.mean() < float("inf"):
-        raise InputError(f"{key}.lifetimes has the mean {law.mean()}: a fleet scales it to mean lives, so choose another")
+        raise InputError(
+            f"{key}.lifetimes has the mean {law.mean()}: a fleet scales it to mean lives, so choose another"
+        )
     return law
 
 
@@ -202,9 +203,15 @@ class Requests:
         self._workload = workload
         self._seed, self._replica, self._total = seed, replica, total
         self._arrivals = ArrivalTimes(workload.arrivals, rate, seed, replica, total)
+        self._again = ArrivalTimes(workload.arrivals, rate, seed, replica, total)
         self._requests = 0
         self._arrived = 0
         self._words = 0
+
+    @property
+    def at_hand(self) -> int:
+        """How many requests the next chunk has."""
+        return min(CHUNK, self._total - self._requests)
 
     def next_arrivals(self) -> NDArray[np.float64]:
         """When the next requests arrive; after the last one nobody comes any more."""
@@ -213,18 +220,34 @@ class Requests:
         return self._arrivals.take(count)[:-1] if count else np.full(1, np.inf)
 
     def next_requests(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Bytes and lifetimes of the next chunk of requests."""
-        chunk = self._requests // CHUNK
-        count = min(CHUNK, self._total - self._requests)
-        self._requests += count
-        workload = self._workload
-        sizes, means = workload.sizes.draw_with_lives(self._generator(SIZES, chunk), count)
-        if workload.lifetimes is None:
-            return sizes, np.full(count, np.inf)
-        lives = workload.lifetimes.draw(self._generator(LIFETIMES, chunk), count)
-        if means is not None:
-            lives = lives * (means / workload.lifetimes.mean())
+        """Bytes of the next chunk of requests, and how long their blocks live from placement on.
+
+        Raises
+        ------
+        InputError
+            If blocks are to die when a phase ends: by then they may not have been placed.
+        """
+        phases, chunk = self._workload.arrivals.phases, self._chunk
+        sizes, lives = self._draw()
+        if phases is not None and phases.lives_by_time:
+            if any(phase.lifetimes == UNTIL_THE_END for phase in phases.segments):
+                raise InputError(
+                    f"workload.phases: lifetimes = {UNTIL_THE_END!r} does not go with on_failure = 'wait', where "
+                    f"lives start at placement: write a law or {FOREVER!r}, or choose drop, grow or stop"
+                )
+            # Nothing is kept of those who wait: the times at which they came are drawn once more.
+            times = self._again.take(len(sizes))[:-1]
+            self._live_by_phase(phases, chunk, times, np.zeros_like(times), lives)
         return sizes, lives
+
+    def next_births(self, time: NDArray[np.float64], death: NDArray[np.float64], requested: NDArray[np.int64]) -> None:
+        """Write the next chunk of requests: one row each of `Births`."""
+        phases, chunk = self._workload.arrivals.phases, self._chunk
+        requested[:], lives = self._draw()
+        self._arrivals.fill(time)
+        np.add(time[:-1], lives, out=death)
+        if phases is not None and phases.lives_by_time:
+            self._live_by_phase(phases, chunk, time[:-1], time[:-1], death)
 
     def next_words(self) -> NDArray[np.int64]:
         """Random words, all 64 bits of them."""
@@ -233,28 +256,50 @@ class Requests:
         words: NDArray[np.int64] = generator.integers(0, 1 << 64, CHUNK, dtype=np.uint64).view(np.int64)
         return words
 
-    def next_births(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Times of arrival and of what comes after them, deaths, and bytes of the next chunk of requests."""
-        chunk = self._requests // CHUNK
-        sizes, lives = self.next_requests()
-        times = self._arrivals.take(len(sizes))
-        deaths = times[:-1] + lives
-        phases = self._workload.arrivals.phases
-        if phases is not None:
-            generator = self._generator(PHASES, chunk)
-            segment, ends = phases.segments_of(times[:-1])
-            for k, phase in enumerate(phases.segments):
-                here = segment == k
-                if isinstance(phase.lifetimes, Law):
-                    deaths[here] = times[:-1][here] + phase.lifetimes.draw(generator, int(here.sum()))
-                elif phase.lifetimes == UNTIL_THE_END:
-                    deaths[here] = ends[here]
-                elif phase.lifetimes == FOREVER:
-                    deaths[here] = np.inf
-        return times, deaths, sizes
+    @property
+    def _chunk(self) -> int:
+        return self._requests // CHUNK
+
+    def _draw(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Draw bytes and usual lifetimes of the next chunk."""
+        workload, chunk, count = self._workload, self._chunk, self.at_hand
+        self._requests += count
+        sizes, means = workload.sizes.draw_with_lives(self._generator(SIZES, chunk), count)
+        if workload.lifetimes is None:
+            return sizes, np.full(count, np.inf)
+        lives = _lives_of(workload.lifetimes, self._generator(LIFETIMES, chunk), count)
+        return sizes, lives if means is None else lives * (means / workload.lifetimes.mean())
+
+    def _live_by_phase(
+        self,
+        phases: Phases,
+        chunk: int,
+        times: NDArray[np.float64],
+        born: NDArray[np.float64],
+        death: NDArray[np.float64],
+    ) -> None:
+        """Set the deaths of what arrives in phases that have lifetimes of their own."""
+        segment, ends = phases.segments_of(times)
+        generator = self._generator(PHASES, chunk)
+        for k, phase in enumerate(phases.segments):
+            here = np.flatnonzero(segment == k)
+            if isinstance(phase.lifetimes, Law):
+                death[here] = born[here] + _lives_of(phase.lifetimes, generator, len(here))
+            elif phase.lifetimes == UNTIL_THE_END:
+                death[here] = np.maximum(ends[here], born[here])  # a phase may be shorter than what a float resolves
+            elif phase.lifetimes == FOREVER:
+                death[here] = np.inf
 
     def _generator(self, stream: int, chunk: int) -> np.random.Generator:
         return generator_of(self._seed, self._replica, stream, chunk)
+
+
+def _lives_of(law: Law, generator: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Draw lifetimes; kernels rely on what this lets through."""
+    lives = law.draw(generator, count)
+    if not (least := lives.min(initial=0.0)) >= 0:
+        raise InputError(f"workload.lifetimes: the law drew {least}, which is no lifetime: choose another law")
+    return lives
 
 
 class Births(NamedTuple):
@@ -278,8 +323,12 @@ class Births(NamedTuple):
     extents: NDArray[np.int64]
 
 
+Room = dict[tuple[int, int, int], Births]
+"""Births of earlier calls that nobody needs any more, by groups, replicas and requests."""
+
+
 def births_of(
-    sources: Sequence[Requests], granule: int, groups: Sequence[tuple[int, int]]
+    sources: Sequence[Requests], granule: int, groups: Sequence[tuple[int, int]], room: Room | None = None
 ) -> Births:
     """The next chunk of requests of all replicas.
 
@@ -291,8 +340,28 @@ def births_of(
         Bytes.
     groups : sequence of (header, alignment)
         Bytes; one axis of extents each.
+    room : dict, optional
+        Its births are written over, and kept in it: what a system takes to hand out new pages is as much as it takes to
+        draw what goes into them.
+
+    Raises
+    ------
+    InputError
+        If the workload draws what is no size, no lifetime or no time.
     """
-    rows = [source.next_births() for source in sources]
-    times, deaths, sizes = (np.stack(column) for column in zip(*rows, strict=True))
-    extents = np.stack([extents_of(sizes, granule, *group) for group in groups])
-    return Births(times, np.maximum(deaths, times[:, :-1]), sizes, extents)
+    shape = len(groups), len(sources), sources[0].at_hand
+    births = room.get(shape) if room is not None else None
+    if births is None:
+        births = Births(
+            np.empty((shape[1], shape[2] + 1)),
+            np.empty(shape[1:]),
+            np.empty(shape[1:], np.int64),
+            np.empty(shape, np.int64),
+        )
+        if room is not None:
+            room[shape] = births
+    for r, source in enumerate(sources):
+        source.next_births(births.time[r], births.death[r], births.requested[r])
+        for g, group in enumerate(groups):
+            births.extents[g, r] = extents_of(births.requested[r], granule, *group)
+    return births
