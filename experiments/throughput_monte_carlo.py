@@ -53,7 +53,7 @@ def measure(rounds: int, replicas: int = 64) -> list[dict[str, Any]]:
         for k in range(rounds + 1):  # the first one compiles
             bare.append(_bare(policies, replicas))
             whole.append(_whole(policies, replicas, 1))
-            threads.append(_whole(policies, cores * replicas, cores) / cores)
+            threads.append(cores * _whole(policies, cores * replicas, cores))
             if k == 0:
                 bare, whole, threads = [], [], []
         ratio, scaling = np.array(bare) / whole, np.array(whole) / threads

@@ -25,7 +25,7 @@ from vecalloc.process import Process
 from vecalloc.simulate import Simulation, Switches
 from vecalloc.spec import Plan, make_plan
 from vecalloc.workload.order import Ordering
-from vecalloc.workload.requests import Births, Requests, Workload, births_of
+from vecalloc.workload.requests import Births, Requests, Room, Workload, births_of
 from vecalloc.workload.streams import CHUNK
 
 BATCHES = 64
@@ -102,10 +102,11 @@ def simulate_batch(batch: Batch) -> Lines:
     if batch.geometry and batch.on_failure == "wait":
         raise InputError("geometry does not go with on_failure = 'wait': ask for it with drop, grow or stop")
     pieces: list[Lines] = []
+    memory = _Memory()
     for first in range(batch.first, batch.last, TOGETHER):
         replicas = range(first, min(first + TOGETHER, batch.last))
-        run = _wait if batch.on_failure == "wait" else _replay
-        for row, tally in enumerate(run(batch, replicas)):
+        tallies = _wait(batch, replicas) if batch.on_failure == "wait" else _replay(batch, replicas, memory)
+        for row, tally in enumerate(tallies):
             pieces.append(tally.lines(row, replicas, batch))
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
@@ -161,19 +162,35 @@ def _too_short(batch: Batch) -> InputError:
 # --- fixed order: all policies in lockstep ---------------------------------------------------------------------------
 
 
-def _replay(batch: Batch, replicas: range) -> list[_Tally]:
+class _Memory:
+    """What one group of replicas leaves to the next: new pages cost as much as what is written into them."""
+
+    def __init__(self) -> None:
+        self.births: Room = {}
+        self._orderings: dict[tuple[int, int], Ordering] = {}
+
+    def ordering(self, groups: int, marks: NDArray[np.int64]) -> Ordering:
+        """An ordering that starts anew."""
+        shape = len(marks), groups
+        if shape not in self._orderings:
+            self._orderings[shape] = Ordering(*shape, marks)
+        self._orderings[shape].start(marks)
+        return self._orderings[shape]
+
+
+def _replay(batch: Batch, replicas: range, memory: _Memory) -> list[_Tally]:
     plans = [make_plan(label, batch.pool, batch.granule) for label in batch.policies]
     groups = list(dict.fromkeys((plan.header, plan.alignment) for plan in plans))
     rate = batch.workload.rate_in(batch.pool)
     sources = [Requests(batch.workload, rate, batch.seed, r, batch.requests) for r in replicas]
     marks = np.tile(_marks(batch), (len(replicas), 1))
-    ordering = Ordering(len(replicas), len(groups), marks)
+    ordering = memory.ordering(len(groups), marks)
     runs = [
         _Lockstep(plan, groups.index((plan.header, plan.alignment)), batch, len(replicas), marks.shape[1])
         for plan in plans
     ]
     for begin in range(0, batch.requests, CHUNK):
-        births = births_of(sources, batch.granule, groups)
+        births = births_of(sources, batch.granule, groups, memory.births)
         if batch.warmup[0] == TIME:
             _find_time(marks, births, begin, batch.warmup[1])
         for stretch in ordering.stretches(births):
