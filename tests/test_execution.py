@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -215,6 +216,7 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path, expected):
 
 
 @dask_
+@pytest.mark.slow
 def test_a_dask_cluster_that_goes_away(tmp_path, expected):
     with cluster(tmp_path, 1) as (address, processes):
         driver = started(tmp_path, "--executor", address)
@@ -223,16 +225,20 @@ def test_a_dask_cluster_that_goes_away(tmp_path, expected):
         _, told = driver.communicate(timeout=120)
     assert driver.returncode == 2, told
     assert "Traceback" not in told
-    assert f"--executor {address}: " in told and "what was finished is kept" in told
+    assert f"--executor is {address!r}: no scheduler answers there" in told and "whatever was finished is kept" in told
     assert finished(tmp_path, expected) > 0
 
 
 @dask_
-def test_no_scheduler(tmp_path):
-    done = vecalloc("run", write(tmp_path), "--results", tmp_path / "results", "--executor", "dask:tcp://127.0.0.1:9")
-    assert done.returncode == 2
-    assert "no scheduler answers there" in done.stderr and done.stderr.count("\n") == 1
-    assert not (tmp_path / "results").exists()
+def test_no_scheduler(monkeypatch):
+    monkeypatch.setattr(executors, "_PATIENCE", 0.5)
+    with pytest.raises(
+        InputError, match=r"--executor is 'dask:tcp://127\.0\.0\.1:9': no scheduler answers there"
+    ) as told:
+        workers_of("dask:tcp://127.0.0.1:9")
+    assert "start one with `dask scheduler`" in str(told.value) and "\n" not in str(told.value)
+    with pytest.raises(InputError, match=r"--executor is 'dask:nonsense://x': no scheduler answers there"):
+        workers_of("dask:nonsense://x")
 
 
 # --- the driver is killed --------------------------------------------------------------------------------------------
@@ -340,22 +346,40 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
 
 
 def test_what_had_begun_is_kept(tmp_path):
-    """Whatever ends a run: batches that were being simulated are not lost."""
+    """Whatever ends a run: a batch that is being simulated is waited for, and one that is not is left."""
+    begun, ended = threading.Event(), threading.Event()
+
+    class Two(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            number = len(submitted)
+            submitted.append(number)
+
+            def work():
+                if number == 0:
+                    begun.wait()
+                elif number == 1:
+                    begun.set()
+                    ended.wait()
+                return function(*arguments)
+
+            return super().submit(work)
 
     class Stop(Exception):
         pass
 
     def stop(progress):
         if progress.replicas:
+            threading.Timer(0.3, ended.set).start()
             raise Stop
 
-    for count in (1, 2, 4):
-        (tmp_path / str(count)).mkdir()
-        lines = []
-        experiment = load_experiment(write(tmp_path / str(count), LONG))
-        with pytest.raises(Stop):
-            run_experiment(experiment, lambda ids: {}, lines.append, workers_of(f"threads:{count}"), report=stop)
-        assert 1 <= len(lines) <= 2 * count
+    submitted = []
+    lines = []
+    experiment = load_experiment(write(tmp_path, LONG))
+    with pytest.raises(Stop):
+        workers = Workers("two", 2, lambda: Two(2))
+        run_experiment(experiment, lambda ids: {}, lines.append, workers, report=stop)
+    assert len(submitted) == 4
+    assert 2 <= len(lines) <= 3
 
 
 # --- something is wrong ----------------------------------------------------------------------------------------------

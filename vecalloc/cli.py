@@ -119,12 +119,14 @@ def run(
 
         with _progress() as report:
             done = study(experiment, executor or None, results, part, fresh, check, report)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         again = {"--executor": executor, "--results": results, "--shard": shard if part[1] > 1 else ""}
         words = ["vecalloc", "run", experiment, *(word for pair in again.items() if pair[1] for word in pair)]
         state = "nothing was written" if check else "every finished batch is kept, and the same again goes on"
         print(f"stopped: {state}: {shlex.join(map(str, words))}", file=sys.stderr, flush=True)
-        os._exit(130)  # stopped twice, a batch may still run in a thread that nothing can stop: do not wait for it
+        if isinstance(interrupt.__context__, KeyboardInterrupt):
+            os._exit(130)  # the second one: a batch still runs in a thread that nothing can stop, so do not wait for it
+        raise typer.Exit(130) from None
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
     made, kept = done.progress.replicas, done.progress.kept

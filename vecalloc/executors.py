@@ -13,6 +13,7 @@ can be replaced then, and the batches that were lost are sent again.
 """
 
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -36,7 +37,7 @@ _KNOWN = "threads:N, processes:N, dask:ADDRESS or package.module:factory"
 
 
 class Workers:
-    """An executor, made when it is entered and made again when it is lost.
+    """An executor, made when it is first needed and made again when it is lost.
 
     Parameters
     ----------
@@ -50,8 +51,8 @@ class Workers:
         What a batch raises when its worker is gone, and not for a fault of its own.
     environment : dict, optional
         What workers have to have (`vecalloc.store.environment`); None: they are of this process.
-    close : callable, optional
-        Called at the end.
+    executor : Executor, optional
+        If the first one has been made already.
     """
 
     def __init__(
@@ -61,15 +62,14 @@ class Workers:
         make: Callable[[], Executor],
         lost: tuple[type[BaseException], ...] = (BrokenExecutor,),
         environment: dict[str, str] | None = None,
-        close: Callable[[], None] = lambda: None,
+        executor: Executor | None = None,
     ):
         self.label = label
         self.count = count
         self.lost = lost
         self._make = make
         self._environment = environment
-        self._close = close
-        self._executor: Executor | None = None
+        self._executor = executor
 
     def __enter__(self) -> "Workers":
         return self
@@ -77,9 +77,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=kind is None)  # who is interrupted has waited for what he wanted
-        self._close()
+        self._end(wait=kind is None)  # who is interrupted has waited for what he wanted
 
     def submit(self, batch: "Batch") -> "Future[Lines]":
         """Have a batch run.
@@ -88,15 +86,20 @@ class Workers:
         ------
         one of `lost`
             If the executor is gone.
+        InputError
+            If no other one can be had.
         """
         if self._executor is None:
             self._executor = self._make()
         return self._executor.submit(run_batch, batch, self._environment)
 
     def replace(self) -> None:
-        """Forget an executor that is lost; the next batch goes to a new one."""
+        """Give up an executor that is lost; the next batch goes to a new one."""
+        self._end(wait=False)
+
+    def _end(self, wait: bool) -> None:
         if self._executor is not None:
-            self._executor.shutdown(wait=False)
+            self._executor.shutdown(wait)
         self._executor = None
 
 
@@ -196,21 +199,47 @@ def _dask(address: str, whole: str) -> Workers:
         distributed: Any = importlib.import_module("distributed")
     except ImportError:
         raise InputError(f"--executor is {whole!r}, but Dask is not installed: pip install 'vecalloc[dask]'") from None
-    try:
-        client = distributed.Client(address, timeout=10, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--executor is {whole!r}: no scheduler answers there ({error}): start one with `dask scheduler`"
-        ) from None
-    # A batch whose worker is killed is run again by the scheduler itself, some times.
-    return Workers(
-        whole,
-        sum(client.nthreads().values()) or 1,
-        lambda: client.get_executor(pure=False),
-        lost=(distributed.KilledWorker, CancelledError),
-        environment=_environment_here(),
-        close=client.close,
-    )
+
+    for name in ("distributed", "distributed.client"):  # a connection that is lost is told of here, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    def connect() -> _Cluster:
+        try:
+            return _Cluster(distributed.Client(address, timeout=_PATIENCE, set_as_default=False))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--executor is {whole!r}: no scheduler answers there ({error}): start one with `dask scheduler`; "
+                "whatever was finished is kept"
+            ) from None
+
+    first = connect()
+    # The scheduler itself runs a batch again whose worker is killed, a few times. What it cancels is lost with it.
+    lost = (distributed.KilledWorker, CancelledError)
+    return Workers(whole, first.count, connect, lost, _environment_here(), first)
+
+
+_PATIENCE = 10
+"""Seconds that a scheduler has to answer."""
+
+
+class _Cluster(Executor):
+    """A connection to a Dask cluster; without it, nobody there works on our batches any more."""
+
+    def __init__(self, client: Any):
+        self._client = client
+        self._executor = client.get_executor(pure=False)
+        self.count = sum(client.nthreads().values()) or 1
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> "Future[Any]":
+        """As any executor; a client that has lost its scheduler would take batches and forget them."""
+        if self._client.status != "running":
+            raise CancelledError("the connection to the scheduler is lost")
+        future: Future[Any] = self._executor.submit(function, *arguments, **keywords)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Close the connection."""
+        self._client.close()
 
 
 def _factory(module: str, name: str, whole: str) -> Workers:
@@ -224,10 +253,5 @@ def _factory(module: str, name: str, whole: str) -> Workers:
     if not all(hasattr(executor, method) for method in ("submit", "shutdown")):
         raise InputError(f"--executor is {whole!r}: {name} gives {type(executor).__name__}, which is no Executor")
     count = getattr(executor, "_max_workers", None)
-    first = [executor]
-    return Workers(
-        whole,
-        count if isinstance(count, int) else cores(),
-        lambda: first.pop() if first else make(),
-        environment=_environment_here(),
-    )
+    count = count if isinstance(count, int) else cores()
+    return Workers(whole, count, make, environment=_environment_here(), executor=executor)

@@ -148,8 +148,9 @@ class ArrivalTimes:
     def fill(self, times: NDArray[np.float64]) -> None:
         """Write when the next requests arrive, and the one after them: float64 (requests + 1,), not decreasing."""
         times[0] = self._even
-        self._fill_gaps(times[1:])
-        np.cumsum(times, out=times)
+        with np.errstate(over="ignore"):
+            self._fill_gaps(times[1:])
+            np.cumsum(times, out=times)
         self._even = float(times[-1])
         if self._pace != 1.0:
             times /= self._pace
