@@ -368,10 +368,10 @@ class Flow(NamedTuple):
         Bytes and granules of the block in each slot.
     """
 
-    arrival: np.ndarray
+    arrival: np.ndarray | None
     requested: np.ndarray
     extent: np.ndarray
-    life: np.ndarray
+    life: np.ndarray | None
     words: np.ndarray
     clock: np.ndarray
     calendar: Calendar

@@ -38,6 +38,7 @@ from vecalloc.loops import (
     Flow,
 )
 from vecalloc.mechanisms.calendar import extend_calendar, new_calendar
+from vecalloc.mechanisms.replicas import copies_of
 from vecalloc.spec import Plan
 from vecalloc.trace import extents_of
 
@@ -95,7 +96,7 @@ class Process:
         self.plan = plan
         self.sources = sources
         self.policy = plan.module()
-        self.state = self.policy.new(replicas, plan.granules, False, plan.rules)
+        self.state = copies_of(self.policy.new(1, plan.granules, False, plan.rules), replicas)
         ledger = new_ledger(replicas, slots)
         self.ledger = ledger._replace(
             integrals=ledger.integrals.astype(np.float64), addresses=np.full((replicas, keep), -1, np.int64)
@@ -155,7 +156,7 @@ class Process:
         arrival = self.flow.arrival
         for r in replicas:
             times = self.sources[r].next_arrivals()
-            arrival = _put(arrival, r, times)
+            arrival = None if arrival is None else _put(arrival, r, times)
             self.cursors[r, [ARRIVAL, ARRIVALS]] = 0, len(times)
         self.flow = self.flow._replace(arrival=arrival)
 

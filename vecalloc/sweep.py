@@ -193,7 +193,7 @@ class Plan:
 
     def __init__(self, experiment: Experiment, read: Read, shard: tuple[int, int] = (1, 1)):
         self._experiment = experiment
-        self._target = _target_of(experiment)
+        self._target = experiment.until
         self._wide: dict[str, tuple[float, float]] = {}  # id -> half-width and what is asked for
         wanted = dict(_ranges_of(experiment, shard))
         self.rows = [row for row in rows_of(experiment) if row.cell.index in wanted]
@@ -288,13 +288,6 @@ def _spans(task: _Task, missing: Mapping[Row, list[tuple[int, int]]]) -> Iterato
             yield _Span(task, rows, first, last)
 
 
-def _target_of(experiment: Experiment) -> Target | None:
-    until = experiment.until
-    if until is None:
-        return None
-    return Target(until.metric, until.half_width, until.relative, until.confidence)
-
-
 def _asked(target: Target, estimate: Estimate) -> float:
     return target.half_width if target.half_width is not None else (target.relative or 0.0) * abs(estimate.mean)
 
@@ -385,7 +378,8 @@ class _Driver:
     def _wind_up(self) -> None:
         """Wait for what has begun, and keep it."""
         begun = [future for future in self.running if not future.cancel()]
-        self.report(self.plan.progress)
+        if begun and self.plan.progress.stopping:
+            self.report(self.plan.progress)
         wait(begun)
         self._keep_finished()
 
