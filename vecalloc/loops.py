@@ -379,7 +379,7 @@ class Flow(NamedTuple):
     sizes: np.ndarray
 
 
-# --- columns of a flow's cursor, int64 (replicas, FLOW_CURSORS); STOP, REASON and BIN_WIDTH stand where they do above ---
+# --- columns of a flow's cursor, int64 (replicas, FLOW_CURSORS); STOP, REASON, BIN_WIDTH stand where they do above ---
 
 DECIDED = 0
 """Requests that were placed or dropped: where the stretch has got to."""
@@ -403,8 +403,8 @@ NEEDS_SLOTS, NEEDS_ARRIVALS, NEEDS_REQUESTS, NEEDS_WORDS, IS_UNSTABLE = 3, 4, 5,
 def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last):
     """Run replicas first .. last - 1 until so many requests are decided or it is so late, or something has run out.
 
-    First come, first served: who is first in line is tried on arrival, and again after the deaths of each instant; those
-    behind wait. What an empty pool could not hold is dropped when its turn comes, and holds nobody up.
+    First come, first served: who is first in line is tried on arrival, and again after the deaths of each instant;
+    those behind wait. What an empty pool could not hold is dropped when its turn comes, and holds nobody up.
     """
     keeps = ledger.addresses.shape[1] > 0
     for r in range(first, last):
@@ -514,9 +514,7 @@ def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors
                     break
                 big = largest(pool)
                 _integrate(counts, integrals, registers, big, until - clock[0])
-                _integrate_geometry(
-                    geometry, counts, integrals, registers[LIMIT], counts[BLOCKS], until - clock[0]
-                )
+                _integrate_geometry(geometry, counts, integrals, registers[LIMIT], counts[BLOCKS], until - clock[0])
                 clock[0] = until
             if slot < 0:
                 cursor[ARRIVAL] += 1

@@ -1,12 +1,12 @@
 """Ledger -> named quantities: one definition a function, each with its source.
 
-Kernels count whole granules and whole events; here they are divided. Every quantity is a ratio, and is given as the two
-numbers of each replica, *part* and *whole*: over replicas a ratio is a ratio of sums (0 where there is nothing to divide
-by), and its interval needs both. What is no ratio by itself is a mean over replicas: its whole is 1.
+Kernels count whole granules and whole events; here they are divided. Every quantity is a ratio, and is given as the
+two numbers of each replica, *part* and *whole*: over replicas a ratio is a ratio of sums (0 where there is nothing to
+divide by), and its interval needs both. What is no ratio by itself is a mean over replicas: its whole is 1.
 
-A quantity is an average over *time* (what a moment picked at random sees: integrals over integrals) unless its name says
-`_events` (what an event picked at random sees). With the event index as clock every event lasts one unit of time, and
-the two differ only in that the first is a ratio of averages and the second an average of ratios.
+A quantity is an average over *time* (what a moment picked at random sees: integrals over integrals) unless its name
+says `_events` (what an event picked at random sees). With the event index as clock every event lasts one unit of time,
+and the two differ only in that the first is a ratio of averages and the second an average of ratios.
 """
 
 from collections.abc import Callable

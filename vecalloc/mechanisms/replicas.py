@@ -1,7 +1,7 @@
 """Pools that are all alike: one is made, the others are copies of what is in it.
 
-A state is arrays in NamedTuples. Those with a leading replica axis have two axes or more; tables that all replicas share
-have one. A new pool is almost empty, so only what is not zero is copied: pages that nobody has touched stay untouched.
+A state is arrays in NamedTuples. Those with a leading replica axis have two axes or more; tables that all replicas
+share have one. A new pool is almost empty, so only what is not zero is copied: pages that nobody has touched stay so.
 """
 
 from typing import Any
