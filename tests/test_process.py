@@ -123,3 +123,14 @@ def test_what_nothing_makes_room_for_is_unstable():
     process.run_until(20)
     assert process.ledger.counts[0, c.UNSTABLE] == 1
     assert process.ledger.counts[0, c.BLOCKS] == 8
+
+
+def test_nobody_comes_and_nothing_dies():
+    """The last requests have come, the first in line does not fit, and what lives lives forever."""
+    arrivals = np.concatenate([np.arange(20.0), [np.inf]])
+    eternal = Tables(arrivals, np.full(20, 8), np.full(20, np.inf), np.zeros(0, np.int64), 21)
+    process = Process(make_plan("first-fit", 64, 1), [eternal], True, True, 1.0, 100)
+    process.run_until(20)
+    assert process.ledger.counts[0, c.UNSTABLE] == 1
+    assert process.ledger.counts[0, c.QUEUE] == 12
+    assert np.isfinite(process.ledger.integrals).all()

@@ -622,16 +622,14 @@ print(*process.ledger.counts[0, [c.UNSTABLE, c.QUEUE]], resource.getrusage(resou
 """
 
 
+def numbers_of(script, argument):
+    """What a script prints that is run by itself."""
+    done = subprocess.run([sys.executable, "-c", script, str(argument)], capture_output=True, check=True)
+    return [float(word) for word in done.stdout.split()]
+
+
 def test_an_overloaded_queue_takes_no_memory():
-    (unstable, queue, few), (_, longer, many) = (
-        map(
-            int,
-            subprocess.run(
-                [sys.executable, "-c", OVERLOADED, str(limit)], capture_output=True, check=True
-            ).stdout.split(),
-        )
-        for limit in (10_000, 2_000_000)
-    )
+    (unstable, queue, few), (_, longer, many) = (numbers_of(OVERLOADED, limit) for limit in (10_000, 2_000_000))
     assert (unstable, queue, longer) == (1, 10_001, 2_000_001)
     assert many - few < 8 << 10, "KiB: two million that wait have left more than 8 MiB behind"
 

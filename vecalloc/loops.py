@@ -509,7 +509,7 @@ def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors
                 slot = next_due(calendar, until)
                 if slot >= 0:
                     until = calendar.time[at(slot)]
-                elif always:  # nothing will ever die
+                elif until == np.inf:  # nothing will ever die, and nobody else comes
                     reason = IS_UNSTABLE
                     break
                 big = largest(pool)
