@@ -209,12 +209,16 @@ def _are_drawn(store: Store, experiment: Experiment, table: pa.Table) -> bool:
 def _figures(experiment: Experiment, table: pa.Table) -> dict[str, bytes]:
     """The files that go with the rows: a figure if there is something to draw, sensitivities if they are asked for."""
     files = {}
+    sensitivities = None
     if experiment.sweep.method == "sensitivity":
-        files["sensitivity.csv"] = _as_csv(sensitivities_of(experiment, table))
+        sensitivities = sensitivities_of(experiment, table)
+        files["sensitivity.csv"] = _as_csv(sensitivities)
     if find_spec("matplotlib"):
-        from vecalloc.report.figures import draw
+        from vecalloc.report.figures import draw, draw_sensitivities
 
-        if (figure := draw(experiment, table)) is not None:
+        if sensitivities is not None:
+            files["figure.png"] = draw_sensitivities(experiment, sensitivities)
+        elif (figure := draw(experiment, table)) is not None:
             files["figure.png"] = figure
     return files
 
