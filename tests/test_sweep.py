@@ -474,7 +474,7 @@ def test_lines_of_who_waits_are_those_of_plain_python(tmp_path, warmup, requests
             sizes, lives = source.next_requests()
             plain = Waiting(
                 REFERENCES[policy](POOL // GRANULE, grows=False),
-                [*arrivals.tolist(), math.inf],
+                arrivals.tolist(),
                 extents_of(sizes, GRANULE).tolist(),
                 lives.tolist(),
             )

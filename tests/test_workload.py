@@ -169,7 +169,9 @@ def test_chunks_of_arrivals_fit_together(kind):
     assert births[1].time[0, -1] == births[2].time[0, 0]
     waits = Requests(workload(rate=3.0, **KINDS[kind]), 3.0, 1, 0, 2 * CHUNK + 1)
     arrived = np.concatenate([waits.next_arrivals() for _ in range(4)])
-    assert np.array_equal(arrived, [*np.concatenate([each.time[0, :-1] for each in births]), np.inf])
+    known = CHUNK if "batch" in KINDS[kind] else 2 * CHUNK + 1  # of the last chunk only what is asked for is drawn
+    assert np.array_equal(arrived[:known], np.concatenate([each.time[0, :-1] for each in births])[:known])
+    assert len(arrived) == 4 * CHUNK and (np.diff(arrived) >= 0).all()
 
 
 @pytest.mark.parametrize("batch", [10**12, {"dist": "zipf", "a": 2.01}, {"table": [[1, 1], [1e18, 1]]}])
@@ -594,9 +596,10 @@ def test_waiting_requests_come_chunk_by_chunk(requests, arrivals):
     pieces = [source.next_requests() for _ in range(-(-requests // CHUNK))]
     sizes, lives = (np.concatenate(column).tolist() for column in zip(*pieces, strict=True))
     words = np.concatenate([source.next_words() for _ in range(3)]).tolist()
+    arrived = np.concatenate([source.next_arrivals() for _ in range(3)]).tolist()  # they go on beyond the last request
     expected = Waiting(
         REFERENCES["best-fit"](32, grows=False),
-        [*times_of(checked.arrivals, 6.0, 0, requests)[:-1].tolist(), np.inf] if arrivals == "poisson" else None,
+        arrived if arrivals == "poisson" else None,
         sizes,
         lives if arrivals != "fill-then-free" else None,
         iter(words),

@@ -183,6 +183,10 @@ def _check_rate(workload: Workload, key: str) -> None:
         )
 
 
+_ENDLESS = 1 << 40
+"""More requests than anybody waits for."""
+
+
 # --- one replica's requests ------------------------------------------------------------------------------------------
 
 
@@ -203,9 +207,8 @@ class Requests:
         self._workload = workload
         self._seed, self._replica, self._total = seed, replica, total
         self._arrivals = ArrivalTimes(workload.arrivals, rate, seed, replica, total)
-        self._again = ArrivalTimes(workload.arrivals, rate, seed, replica, total)
+        self._coming, self._again = (ArrivalTimes(workload.arrivals, rate, seed, replica, _ENDLESS) for _ in range(2))
         self._requests = 0
-        self._arrived = 0
         self._words = 0
 
     @property
@@ -214,10 +217,12 @@ class Requests:
         return min(CHUNK, self._total - self._requests)
 
     def next_arrivals(self) -> NDArray[np.float64]:
-        """When the next requests arrive; after the last one nobody comes any more."""
-        count = min(CHUNK, self._total - self._arrived)
-        self._arrived += count
-        return self._arrivals.take(count)[:-1] if count else np.full(1, np.inf)
+        """When the next requests arrive.
+
+        They go on beyond the last one that is counted: if nobody queued behind it, the end of a replica would be
+        emptier than the rest.
+        """
+        return self._coming.take(CHUNK)[:-1]
 
     def next_requests(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Bytes of the next chunk of requests, and how long their blocks live from placement on.
