@@ -102,6 +102,37 @@ def test_any_other_executor(tmp_path, expected):
     assert finished(tmp_path, expected, "--executor", "studies:loky_pool") == 0
 
 
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory):
+    """What the first experiment comes to."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    study.study(QUICKSTART, "threads:2", folder)
+    return (folder / "quickstart" / "rows.csv").read_text()
+
+
+QUICKSTART = studies.ROOT / "experiments" / "quickstart.toml"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["threads:1", "threads:5", "processes:2", "dask", "shards", "studies:loky_pool"])
+def test_quickstart_is_the_same_text_from_everybody(tmp_path, quickstart, how):
+    if how == "dask":
+        pytest.importorskip("distributed")
+        with cluster(tmp_path, 2) as (address, _):
+            done = vecalloc("run", QUICKSTART, "--results", tmp_path, "--executor", address)
+    elif how == "shards":
+        for k in (1, 2):
+            assert vecalloc("run", QUICKSTART, "--results", tmp_path, "--shard", f"{k}/2").returncode == 0
+        done = vecalloc("run", QUICKSTART, "--results", tmp_path)
+        assert "quickstart: 0 replicas simulated" in done.stderr
+    else:
+        if how.startswith("studies"):
+            pytest.importorskip("loky")
+        done = vecalloc("run", QUICKSTART, "--results", tmp_path, "--executor", how)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "quickstart" / "rows.csv").read_text() == quickstart
+
+
 # --- workers are killed ----------------------------------------------------------------------------------------------
 
 
@@ -280,13 +311,17 @@ def test_twenty_kills_at_random_moments(tmp_path, expected):
 
 
 def test_processes_end_with_a_driver_that_is_killed(tmp_path, expected):
-    driver = started(tmp_path, "--executor", "processes:2")
+    driver = started(tmp_path, "--executor", "processes:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until(lambda: parts(tmp_path) or driver.poll() is not None)
     family = descendants(driver.pid)
     assert len(family) >= 3  # the fork server, and two
     driver.kill()
-    driver.communicate()
-    until(lambda: not any(map(alive, family)), 20)
+    driver.wait()
+    try:
+        until(lambda: not any(map(alive, family)), 20)
+    finally:
+        for pid in filter(alive, family):
+            os.kill(pid, signal.SIGKILL)
     assert finished(tmp_path, expected) > 0
 
 
@@ -319,6 +354,7 @@ def alive(pid):
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, expected, executor):
     driver = started(tmp_path, "--executor", executor, start_new_session=True)
     until(lambda: len(parts(tmp_path)) >= 2 or driver.poll() is not None)
+    before = len(parts(tmp_path))
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: all processes of the group
     _, told = driver.communicate(timeout=60)
     assert driver.returncode == 130, told
@@ -327,7 +363,14 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, expected,
     how = f"vecalloc run {tmp_path / 'small.toml'} --executor {executor} --results {tmp_path / 'results'}"
     assert last == f"stopped: every finished batch is kept, and the same again goes on: {how}"
     assert not (tmp_path / "results" / "small" / "rows.csv").exists()
+    assert len(parts(tmp_path)) > before
     assert 0 < finished(tmp_path, expected) < LINES
+
+
+def test_processes_leave_ctrl_c_to_the_driver():
+    """Else the batch that a process is at would be lost, and its queue simulated all the same."""
+    with workers_of("processes:1")._make() as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() == signal.SIG_IGN
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from vecalloc.api import Replay
     from vecalloc.experiment import Experiment
+    from vecalloc.study import Study
     from vecalloc.sweep import Progress
 
 app = typer.Typer(
@@ -127,13 +128,9 @@ def run(
         if isinstance(interrupt.__context__, KeyboardInterrupt):
             os._exit(130)  # the second one: a batch still runs in a thread that nothing can stop, so do not wait for it
         raise typer.Exit(130) from None
-    for note in done.notes:
-        print(f"note: {note}", file=sys.stderr)
-    made, kept = done.progress.replicas, done.progress.kept
-    print(f"{done.experiment.name}: {made:,} replicas simulated, {kept:,} were there", file=sys.stderr)
+    _say_what_was_simulated(done)
     if done.table is None:
-        nothing = "" if made or kept else " (it has no part in this experiment)"
-        print(f"shard {shard} is done{nothing}: vecalloc run {experiment} merges the shards", file=sys.stderr)
+        print(f"shard {shard} is done: vecalloc run {experiment} merges the shards", file=sys.stderr)
         return
     if as_json:
         _print_json(done.table.to_pylist())
@@ -145,6 +142,14 @@ def run(
         print(f"  {line}", file=sys.stderr)
     if check and done.comparison.verdict in ("differs", "new"):
         raise typer.Exit(1)
+
+
+def _say_what_was_simulated(done: "Study") -> None:
+    for note in done.notes:
+        print(f"note: {note}", file=sys.stderr)
+    made, kept = done.progress.replicas, done.progress.kept
+    nothing = " (this shard has no part in the experiment)" if not (made or kept) else ""
+    print(f"{done.experiment.name}: {made:,} replicas simulated, {kept:,} were there{nothing}", file=sys.stderr)
 
 
 _MOST_DIFFERENCES = 20
