@@ -12,14 +12,13 @@ One round runs all, one after the other; ratios are taken within a round, and th
 efficiency: the best).
 """
 
-import importlib.util
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from peers.plain_python import study
 
 from vecalloc.batch import TOGETHER, Batch, simulate_batch
 from vecalloc.simulate import Simulation, Switches
@@ -34,7 +33,6 @@ WORKLOAD = {
     "load": 0.9,
 }
 SIX = ("static-partition", "first-fit", "best-fit", "worst-fit", "next-fit", "buddy")
-PLAIN = Path(__file__).parent / "peers" / "plain_python.py"
 
 
 def measure(rounds: int, replicas: int = 64) -> list[dict[str, Any]]:
@@ -124,15 +122,11 @@ def _bare(policies: tuple[str, ...], replicas: int) -> float:
 
 def _plain(replicas: int) -> float:
     """Seconds a replica in plain Python."""
-    spec = importlib.util.spec_from_file_location("plain_python", PLAIN)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     rate = workload_of(WORKLOAD).rate_in(POOL)
     sizes = WORKLOAD["sizes"]
     start = perf_counter()
     for replica in range(replicas):
-        module.study(POOL // GRANULE, GRANULE, rate, sizes["s"], sizes["scale"], sizes["max"], REQUESTS, replica)
+        study(POOL // GRANULE, GRANULE, rate, sizes["s"], sizes["scale"], sizes["max"], REQUESTS, replica)
     return (perf_counter() - start) / replicas
 
 

@@ -24,7 +24,7 @@ from vecalloc.ledger import ADDS_UP, COUNT_NAMES, COUNTS, INTEGRAL_NAMES, INTEGR
 from vecalloc.process import Process
 from vecalloc.simulate import Simulation, Switches
 from vecalloc.spec import Plan, make_plan
-from vecalloc.workload.order import Ordering
+from vecalloc.workload.order import Ordering, Stretch
 from vecalloc.workload.requests import Births, Requests, Room, Workload, births_of
 from vecalloc.workload.streams import CHUNK
 
@@ -219,7 +219,7 @@ class _Lockstep:
         self.tally = _Tally(replicas, marks)
         self._group = group
 
-    def go(self, stretch: Any, slots: int) -> None:
+    def go(self, stretch: Stretch, slots: int) -> None:
         """Run a stretch, and look at the ledger at each mark in it."""
         simulation, events = self.simulation, stretch.events(self._group)
         simulation.begin(events, slots)

@@ -17,6 +17,7 @@ from vecalloc import ledger as columns
 from vecalloc import metrics
 from vecalloc.errors import InputError
 from vecalloc.loops import NEXT_ALLOC
+from vecalloc.mechanisms.replicas import widened
 from vecalloc.simulate import Simulation, Switches
 from vecalloc.spec import checked_choice, make_plan, whole_number
 from vecalloc.trace import LARGEST_SIZE, LARGEST_SUM, Events, extents_of
@@ -200,10 +201,9 @@ class Pool:
         """As many again."""
         size = len(self._requested)
         self._spare[:0] = range(2 * size - 1, size - 1, -1)
-        self._requested = np.concatenate([self._requested, np.zeros(size, np.int64)])
+        self._requested = widened(self._requested, 2 * size)
         ledger = self._simulation.ledger
-        places = np.concatenate([ledger.places, np.full((1, size), -1, np.int64)], axis=1)
-        self._simulation.ledger = ledger._replace(places=places)
+        self._simulation.ledger = ledger._replace(places=widened(ledger.places, 2 * size, -1))
 
     def _extent_of(self, size: int) -> int:
         """Granules that a request needs (`extents_of`, for one)."""

@@ -38,7 +38,7 @@ from vecalloc.loops import (
     Flow,
 )
 from vecalloc.mechanisms.calendar import extend_calendar, new_calendar
-from vecalloc.mechanisms.replicas import copies_of
+from vecalloc.mechanisms.replicas import copies_of, widened
 from vecalloc.spec import Plan
 from vecalloc.trace import extents_of
 
@@ -139,18 +139,14 @@ class Process:
     def _more_slots(self, _: list[int]) -> None:
         """Twice as many, for all replicas; the new ones lie under those that are free."""
         flow, old = self.flow, self.flow.slots.shape[2]
-
-        def wider(array: np.ndarray, fill: int = 0) -> np.ndarray:
-            return np.concatenate([array, np.full_like(array, fill)], axis=-1)
-
-        slots = wider(flow.slots)
+        slots = widened(flow.slots, 2 * old)
         slots[:, 0, old:] = flow.slots[:, 0]
         slots[:, 0, :old] = np.arange(2 * old - 1, old - 1, -1)
         self.cursors[:, SPARE] += old
         self.flow = flow._replace(
-            slots=slots, sizes=wider(flow.sizes), calendar=extend_calendar(flow.calendar, 2 * old)
+            slots=slots, sizes=widened(flow.sizes, 2 * old), calendar=extend_calendar(flow.calendar, 2 * old)
         )
-        self.ledger = self.ledger._replace(places=wider(self.ledger.places, -1))
+        self.ledger = self.ledger._replace(places=widened(self.ledger.places, 2 * old, -1))
 
     def _more_arrivals(self, replicas: list[int]) -> None:
         arrival = self.flow.arrival
@@ -183,8 +179,6 @@ class Process:
 def _put(table: NDArray[np.generic], row: int, values: NDArray[np.generic]) -> NDArray[np.generic]:
     """The table with these values in a row, wider if they need it."""
     if len(values) > table.shape[1]:
-        wider = np.zeros((len(table), len(values)), table.dtype)
-        wider[:, : table.shape[1]] = table
-        table = wider
+        table = widened(table, len(values))
     table[row, : len(values)] = values
     return table

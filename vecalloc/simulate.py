@@ -38,7 +38,7 @@ from vecalloc.loops import (
 )
 from vecalloc.mechanisms.bitset import Bitset, extend_bitset, new_bitset
 from vecalloc.mechanisms.registers import GROWS, LIMIT, REACH
-from vecalloc.mechanisms.replicas import copies_of
+from vecalloc.mechanisms.replicas import copies_of, widened
 from vecalloc.spec import ON_FAILURES, Plan, checked_choice
 from vecalloc.trace import Events
 
@@ -159,24 +159,19 @@ class Simulation:
 
     def step(self, events: Events) -> None:
         """Run a chunk, as `feed` does, at the least cost a call: a placed block's address is in `ledger.places`."""
-        self.cursors[:, STOP] = self._begin(events)
-        if self.ledger.addresses.shape[1]:
-            self.ledger = self.ledger._replace(addresses=np.zeros((len(self.cursors), 0), np.int64))
-        self._run_stretch(events)
+        self.begin(events)
+        self.advance(events, events.extent.shape[1])
 
-    def begin(self, events: Events, slots: int) -> None:
-        """Take up a chunk whose rows may have different lengths; it is run by `advance`."""
+    def begin(self, events: Events, slots: int = 0) -> None:
+        """Take up a chunk, with so many slots at least; its rows may have different lengths. `advance` runs it."""
         self._begin(events)
         if self.ledger.addresses.shape[1]:
             self.ledger = self.ledger._replace(addresses=np.zeros((len(self.cursors), 0), np.int64))
-        places = self.ledger.places
-        if slots > places.shape[1]:
-            wider = np.full((len(places), slots), -1, np.int64)
-            wider[:, : places.shape[1]] = places
-            self.ledger = self.ledger._replace(places=wider)
+        if slots > self.ledger.places.shape[1]:
+            self.ledger = self.ledger._replace(places=widened(self.ledger.places, slots, -1))
 
-    def advance(self, events: Events, stops: NDArray[np.int64]) -> None:
-        """Run each replica of the chunk to its own stop: so many of its events are behind then."""
+    def advance(self, events: Events, stops: int | NDArray[np.int64]) -> None:
+        """Run each replica of the chunk to its own stop, or all to one: so many of its events are behind then."""
         self.cursors[:, STOP] = stops
         self._run_stretch(events)
 

@@ -9,6 +9,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -23,8 +24,7 @@ from vecalloc.executors import workers_of
 from vecalloc.experiment import Experiment, load_experiment
 from vecalloc.rows import table_of
 from vecalloc.statistics import first_order_indices
-from vecalloc.store import Comparison, Store, environment, read_rows
-from vecalloc.store.rows import IDENTICAL
+from vecalloc.store import Comparison, Content, Store, environment, read_rows, results_beside
 from vecalloc.sweep import Plan, Progress, run_experiment
 
 
@@ -157,8 +157,7 @@ def study(
     if check:
         return Study(experiment, store.folder, table, store.check(table, keys), store.notes, progress)
     asked = {"question": experiment.question, "seed": experiment.seed, "ids": table["id"].to_pylist()}
-    figures = {} if _are_drawn(store, experiment, table) else _figures(experiment, table)
-    comparison = store.write_results(table, experiment.text, asked, figures, keys)
+    comparison = store.write_results(table, experiment.text, asked, _figures(experiment, table), keys)
     if progress.replicas:
         store.write_timing({"seconds": seconds, "replicas": progress.replicas, "events": progress.events})
     return Study(experiment, store.folder, table, comparison, store.notes, progress)
@@ -183,44 +182,28 @@ def outlook(path: str | Path, results: str | Path | None = None) -> tuple[Experi
 
 def store_of(experiment: Experiment, path: str | Path, results: str | Path | None) -> Store:
     """Where the results of an experiment's file are kept."""
-    folder = Path(results) if results is not None else results_beside(Path(path))
+    folder = Path(results) if results is not None else results_beside(path)
     return Store(folder / experiment.name, experiment.name, environment())
 
 
-def results_beside(path: Path) -> Path:
-    """results/ beside the experiments/ that a file lies in, or else in the current folder."""
-    folder = next((each for each in path.resolve().parents if each.name == "experiments"), None)
-    return folder.parent / "results" if folder else Path("results")
+def _figures(experiment: Experiment, table: pa.Table) -> dict[str, Content]:
+    """What makes the files that go with the rows: a figure, and sensitivities if they are asked for."""
+    if experiment.sweep.method != "sensitivity":
+        return {"figure.png": lambda: _drawn(experiment, table)}
+    sensitivities = cache(lambda: sensitivities_of(experiment, table))
+    return {
+        "sensitivity.csv": lambda: _as_csv(sensitivities()),
+        "figure.png": lambda: _drawn(experiment, table, sensitivities()),
+    }
 
 
-def _are_drawn(store: Store, experiment: Experiment, table: pa.Table) -> bool:
-    """Whether the folder has the figures of these very rows: drawing takes longer than all the rest then."""
-    files = ["figure.png", *(["sensitivity.csv"] if experiment.sweep.method == "sensitivity" else [])]
-    try:
-        return (
-            all((store.folder / file).exists() for file in files)
-            and (store.folder / "experiment.toml").read_bytes() == experiment.text.encode()
-            and store.check(table).verdict == IDENTICAL
-        )
-    except (OSError, InputError):  # a broken file is written anew
-        return False
+def _drawn(experiment: Experiment, table: pa.Table, sensitivities: pa.Table | None = None) -> bytes | None:
+    """The figure, if there is something to draw and matplotlib is here."""
+    if not find_spec("matplotlib"):
+        return None
+    from vecalloc.report.figures import draw, draw_sensitivities
 
-
-def _figures(experiment: Experiment, table: pa.Table) -> dict[str, bytes]:
-    """The files that go with the rows: a figure if there is something to draw, sensitivities if they are asked for."""
-    files = {}
-    sensitivities = None
-    if experiment.sweep.method == "sensitivity":
-        sensitivities = sensitivities_of(experiment, table)
-        files["sensitivity.csv"] = _as_csv(sensitivities)
-    if find_spec("matplotlib"):
-        from vecalloc.report.figures import draw, draw_sensitivities
-
-        if sensitivities is not None:
-            files["figure.png"] = draw_sensitivities(experiment, sensitivities)
-        elif (figure := draw(experiment, table)) is not None:
-            files["figure.png"] = figure
-    return files
+    return draw(experiment, table) if sensitivities is None else draw_sensitivities(experiment, sensitivities)
 
 
 def sensitivities_of(experiment: Experiment, table: pa.Table) -> pa.Table:

@@ -24,6 +24,7 @@ import numpy as np
 from vecalloc.kernel import inline, outline, rows
 from vecalloc.mechanisms.bits import at, bit, highest, lowest
 from vecalloc.mechanisms.bitset import Bitset, discard, first, insert, new_bitset, pick_bitset
+from vecalloc.mechanisms.replicas import widened
 
 _DIGIT = 8
 """Bits of a digit: 256 lists a level, so that a million live blocks are two or three levels away."""
@@ -88,13 +89,8 @@ def new_calendar(replicas: int, slots: int, rate: float) -> Calendar:
 
 def extend_calendar(old: Calendar, slots: int) -> Calendar:
     """Return the same calendars with room for more slots."""
-
-    def wider(array: np.ndarray) -> np.ndarray:
-        more = np.zeros((len(array), slots), array.dtype)
-        more[:, : array.shape[1]] = array
-        return more
-
-    return old._replace(link=wider(old.link), time=wider(old.time), number=wider(old.number), due=wider(old.due))
+    by_slot = {name: getattr(old, name) for name in ("link", "time", "number", "due")}
+    return old._replace(**{name: widened(array, slots) for name, array in by_slot.items()})
 
 
 @rows

@@ -1,7 +1,8 @@
-"""Pools that are all alike: one is made, the others are copies of what is in it.
+"""Arrays with a leading replica axis: pools that are all alike, and more room for what has a slot.
 
-A state is arrays in NamedTuples. Those with a leading replica axis have two axes or more; tables that all replicas
-share have one. A new pool is almost empty, so only what is not zero is copied: pages that nobody has touched stay so.
+Of pools that are all alike one is made, and the others are copies of what is in it. A state is arrays in NamedTuples:
+those with a leading replica axis have two axes or more; tables that all replicas share have one. A new pool is almost
+empty, so only what is not zero is copied: pages that nobody has touched stay so.
 """
 
 from typing import Any
@@ -26,3 +27,20 @@ def copies_of(state: Any, replicas: int) -> Any:
     where = np.flatnonzero(state)
     many.reshape(replicas, -1)[:, where] = state.ravel()[where]
     return many
+
+
+def widened(array: np.ndarray, length: int, fill: int = 0) -> np.ndarray:
+    """The array with its last axis as long as `length`, what is new filled.
+
+    Parameters
+    ----------
+    array : array (..., n)
+    length : int
+        At least n.
+    fill : int
+    """
+    wider = np.zeros((*array.shape[:-1], length), array.dtype)  # pages that nobody touches cost nothing
+    if fill:
+        wider[..., array.shape[-1] :] = fill
+    wider[..., : array.shape[-1]] = array
+    return wider

@@ -18,7 +18,7 @@ The store knows nothing of policies and workloads: a row is an id with columns, 
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,10 @@ from vecalloc.store.parts import FORMAT, Parts, refuse_others
 from vecalloc.store.provenance import commit, content_id, cpu_name, environment
 from vecalloc.store.rows import DIFFERS, IDENTICAL, NEW, Comparison, compare, from_csv, to_csv
 
-__all__ = ["Comparison", "Store", "commit", "content_id", "environment", "read_rows", "save"]
+__all__ = ["Comparison", "Store", "commit", "content_id", "environment", "read_rows", "results_beside", "save"]
+
+Content = bytes | Callable[[], bytes | None]
+"""Of a file: as it is, or made when it is needed."""
 
 RESERVED = {"experiment.toml", "rows.csv", "provenance.json", "timing.json", "parts", "", ".", ".."}
 """What no figure may be called."""
@@ -163,7 +166,7 @@ class Store:
         rows: pa.Table,
         experiment: str | None = None,
         provenance: Mapping[str, Any] | None = None,
-        figures: Mapping[str, bytes] | None = None,
+        figures: Mapping[str, Content] | None = None,
         keys: Sequence[str] | None = None,
     ) -> Comparison:
         """Write what is committed, unless it is there already.
@@ -180,7 +183,7 @@ class Store:
         provenance : mapping, optional
             What was asked: content ids, seed, parameters. Name, format, environment, commit and CPU are added.
         figures : mapping, optional
-            File name -> content.
+            File name -> content, or what makes it (None: there is none), which is called only if it is to be written.
         keys : sequence of str, optional
             As for `check`.
 
@@ -205,10 +208,12 @@ class Store:
             same = comparison.verdict == IDENTICAL and self._asked(asked, answered) and self._ran(experiment)
         except InputError as error:  # a broken file is no reason not to write a good one
             comparison, same = Comparison(DIFFERS, [str(error)]), False
+        wanted = {n: c for n, c in (figures or {}).items() if not (same and (self.folder / n).exists())}
+        made = {name: content if isinstance(content, bytes) else content() for name, content in wanted.items()}
         with refusals_of(self.folder, "make room, or choose a folder that can be written"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            for name, content in (figures or {}).items():
-                if not (same and (self.folder / name).exists()):
+            for name, content in made.items():
+                if content is not None:
                     write(self.folder / name, content)
             if not same:
                 write(self.folder / "provenance.json", to_json(asked | answered))
@@ -319,15 +324,15 @@ def save(
         "parameters": identity["parameters"],
     }
     table = rows if isinstance(rows, pa.Table) else _table(rows)
-    folder = _results_folder(script) / name
+    folder = results_beside(script) / name
     comparison = Store(folder, name, environment()).write_results(table, provenance=asked, figures=_figures(figure))
     print(f"saved to {os.path.relpath(folder)}: {comparison.summary}")
     return folder
 
 
-def _results_folder(script: str | None) -> Path:
-    """Beside the nearest experiments/ that the script lies in, or in the current directory."""
-    for parent in Path(script).resolve().parents if script else ():
+def results_beside(file: str | Path | None) -> Path:
+    """results/ beside the nearest experiments/ that a file lies in, or else in the current directory."""
+    for parent in Path(file).resolve().parents if file else ():
         if parent.name == "experiments":
             return parent.parent / "results"
     return Path.cwd() / "results"

@@ -109,18 +109,7 @@ class Parts:
         refuse_others(folder / "format.json", experiment)
 
     def begin(self, fresh: bool = False) -> None:
-        """Make the folder ready to be added to: leftovers of killed drivers go, many small parts are joined.
-
-        Parameters
-        ----------
-        fresh : bool
-            Remove all parts first, those of other environments included.
-
-        Raises
-        ------
-        InputError
-            If the folder cannot be made or written.
-        """
+        """Make the folder ready: `Store.begin`."""
         with refusals_of(self._folder, "make room, or choose a folder that can be written"):
             self._folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self._folder)
@@ -133,20 +122,7 @@ class Parts:
         self._join()
 
     def add(self, lines: pa.Table) -> None:
-        """Keep the lines of a finished batch: once this returns, neither a kill nor a power cut loses them.
-
-        Any number of threads, processes and machines may add to one folder.
-
-        Parameters
-        ----------
-        lines : pyarrow.Table
-            `id` (text), `replica` (whole number) and columns of numbers; a number that a row does not have is null.
-
-        Raises
-        ------
-        InputError
-            If the disk is full or the folder can no longer be written. What was added before is kept.
-        """
+        """Keep the lines of a batch: `Store.add`."""
         if not self._begun:
             raise RuntimeError("begin() comes before add()")
         try:
@@ -159,26 +135,7 @@ class Parts:
             ) from error
 
     def read(self, ids: Iterable[str] | None = None) -> dict[str, pa.Table]:
-        """Return the lines of every replica that this environment has finished.
-
-        Parts that were cut, damaged or made in another environment are passed over, and `notes` says so.
-
-        Parameters
-        ----------
-        ids : iterable of str, optional
-            The rows wanted; all if left out.
-
-        Returns
-        -------
-        dict
-            Row id -> table with `replica` (int64, ascending, each once) and the row's columns in the order of their
-            names. Columns in which no replica of the row has a value are left out.
-
-        Raises
-        ------
-        InputError
-            If two parts give the same replica different values, or a part was written by a newer version.
-        """
+        """Return what is there: `Store.read`."""
         wanted = None if ids is None else pa.array(set(ids), pa.string())
         mine: list[_Part] = []
         others: list[_Part] = []

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from vecalloc.kernel import inline, kernel, outline
 from vecalloc.mechanisms.bits import at
+from vecalloc.mechanisms.replicas import widened
 from vecalloc.trace import Events
 from vecalloc.workload.requests import Births
 
@@ -221,15 +222,9 @@ class Ordering:
     def _extend(self) -> None:
         """Twice as many slots; the new ones lie under those that are free."""
         old, self.slots = self.slots, 2 * self.slots or 2 * STRETCH
-
-        def wider(array: np.ndarray) -> np.ndarray:
-            more = np.zeros((*array.shape[:-1], self.slots), array.dtype)
-            more[..., :old] = array
-            return more
-
         spare, by_slot = self._living.spare, self._living._asdict()
         del by_slot["horizon"]
-        living = self._living._replace(**{name: wider(array) for name, array in by_slot.items()})
+        living = self._living._replace(**{name: widened(array, self.slots) for name, array in by_slot.items()})
         living.spare[:, self.slots - old :] = spare
         living.spare[:, : self.slots - old] = np.arange(self.slots - 1, old - 1, -1)
         self._living = living
