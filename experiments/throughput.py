@@ -169,8 +169,8 @@ def _cause(pool, extent):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _replay(pools, events, ledger, cursors, first, last):  # type: ignore[no-untyped-def]
-    replay_each(_pick, _alloc, _free, _largest, _cause, pools, events, ledger, cursors, first, last)
+def _replay(pools, events, ledger, passes, cursors, first, last):  # type: ignore[no-untyped-def]
+    replay_each(_pick, _alloc, _free, _largest, _cause, pools, events, ledger, passes, cursors, first, last)
 
 
 class NullPolicy:

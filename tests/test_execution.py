@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import studies
 from studies import command, environment, rows_text, run, vecalloc, write
@@ -49,9 +51,9 @@ def expected(tmp_path_factory):
     return rows_text(folder)
 
 
-def parts(folder):
+def parts(folder, name="small"):
     """The parts that are there."""
-    return list(Path(folder).glob("results/small/parts/*.parquet"))
+    return list(Path(folder).glob(f"results/{name}/parts/*.parquet"))
 
 
 def until(condition, seconds=60.0):
@@ -62,22 +64,21 @@ def until(condition, seconds=60.0):
         time.sleep(0.01)
 
 
-def started(folder, *options, **how):
-    """`vecalloc run` of LONG, begun, in a process of its own."""
-    file = write(folder, LONG)
-    words = command("run", file, "--results", folder / "results", *options)
+def started(file, *options, **how):
+    """`vecalloc run` of a file, begun, in a process of its own."""
+    words = command("run", file, "--results", file.parent / "results", *options)
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment(), **how}
     return subprocess.Popen(words, **how)
 
 
-def finished(folder, expected, *options):
+def finished(file, expected, *options, lines=LINES):
     """Run to the end; return how many lines were there before."""
-    done = vecalloc("run", write(folder, LONG), "--results", Path(folder) / "results", *options)
+    done = vecalloc("run", file, "--results", file.parent / "results", *options)
     assert done.returncode == 0, done.stderr
-    assert rows_text(folder) == expected
+    assert rows_text(file.parent, file.stem) == expected
     (told,) = (line for line in done.stderr.splitlines() if "replicas simulated" in line)
     made, there = (int(word.replace(",", "")) for word in told.split() if word.replace(",", "").isdecimal())
-    assert made + there == LINES
+    assert made + there == lines
     return there
 
 
@@ -99,18 +100,24 @@ def test_two_shards_merged(tmp_path, expected):
 
 @pytest.mark.skipif(not find_spec("loky"), reason="loky is not installed")
 def test_any_other_executor(tmp_path, expected):
-    assert finished(tmp_path, expected, "--executor", "studies:loky_pool") == 0
+    assert finished(write(tmp_path, LONG), expected, "--executor", "studies:loky_pool") == 0
+
+
+QUICKSTART = studies.ROOT / "experiments" / "quickstart.toml"
+
+QUICKSTART_LINES = 4 * 6 * 256
 
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory):
-    """What the first experiment comes to."""
+    """What the first experiment comes to: where the same bits are to be expected, what is committed."""
     folder = tmp_path_factory.mktemp("quickstart")
     study.study(QUICKSTART, "threads:2", folder)
-    return (folder / "quickstart" / "rows.csv").read_text()
-
-
-QUICKSTART = studies.ROOT / "experiments" / "quickstart.toml"
+    text = (folder / "quickstart" / "rows.csv").read_text()
+    committed = studies.ROOT / "results" / "quickstart"
+    if json.loads((committed / "provenance.json").read_text())["environment"] == own_environment():
+        assert text == (committed / "rows.csv").read_text()
+    return text
 
 
 @pytest.mark.slow
@@ -235,7 +242,7 @@ dask_ = pytest.mark.skipif(
 @dask_
 def test_a_dask_cluster_that_loses_a_worker(tmp_path, expected):
     with cluster(tmp_path, 2) as (address, processes):
-        driver = started(tmp_path, "--executor", address)
+        driver = started(write(tmp_path, LONG), "--executor", address)
         until(lambda: len(parts(tmp_path)) >= 2 or driver.poll() is not None)
         processes[1].send_signal(signal.SIGKILL)
         killed_at = len(parts(tmp_path))
@@ -250,14 +257,14 @@ def test_a_dask_cluster_that_loses_a_worker(tmp_path, expected):
 @pytest.mark.slow
 def test_a_dask_cluster_that_goes_away(tmp_path, expected):
     with cluster(tmp_path, 1) as (address, processes):
-        driver = started(tmp_path, "--executor", address)
+        driver = started(write(tmp_path, LONG), "--executor", address)
         until(lambda: len(parts(tmp_path)) >= 2 or driver.poll() is not None)
         processes[0].kill()
         _, told = driver.communicate(timeout=120)
     assert driver.returncode == 2, told
     assert "Traceback" not in told
     assert f"--executor is {address!r}: no scheduler answers there" in told and "whatever was finished is kept" in told
-    assert finished(tmp_path, expected) > 0
+    assert finished(write(tmp_path, LONG), expected) > 0
 
 
 @dask_
@@ -275,43 +282,67 @@ def test_no_scheduler(monkeypatch):
 # --- the driver is killed --------------------------------------------------------------------------------------------
 
 
-def kills(folder, expected, count, moment):
-    """Kill the driver `count` times, each at a moment after it began; return how many left something to go on from."""
-    grew = 0
-    for k in range(count):
-        before = len(parts(folder))
-        driver = started(folder, "--executor", f"threads:{1 + k % 2}")
-        moment(driver, before)
+def kills(file, count, moment):
+    """Kill `vecalloc run` of a file `count` times, each at a moment after it began; return the parts that each left."""
+    left = []
+    for kill in range(count):
+        before = set(parts(file.parent, file.stem))
+        driver = started(file, "--executor", "threads:2")
+        moment(kill, driver, before)
         driver.kill()
-        driver.communicate()
-        grew += len(parts(folder)) > before
-    finished(folder, expected)
-    assert not list(Path(folder).glob("results/**/*.tmp"))
-    return grew
+        _, told = driver.communicate()
+        assert driver.returncode == -signal.SIGKILL, told  # it was not at its end
+        after = set(parts(file.parent, file.stem))
+        assert before <= after
+        left.append(after - before)
+    return left
 
 
 def test_three_kills(tmp_path, expected):
-    def moment(driver, before):
-        until(lambda: len(parts(tmp_path)) > before or driver.poll() is not None)
+    def moment(kill, driver, before):
+        until(lambda: len(parts(tmp_path)) > len(before) or driver.poll() is not None)
 
-    assert kills(tmp_path, expected, 3, moment) == 3
+    file = write(tmp_path, LONG)
+    assert all(kills(file, 3, moment))
+    assert 0 < finished(file, expected) < LINES
+    assert not list(tmp_path.glob("results/**/*.tmp"))
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments(tmp_path, expected):
-    dice = random.Random(20)
-    start = time.monotonic()
-    vecalloc("run", write(tmp_path / "timed", LONG), "--results", tmp_path / "timed")
-    whole = time.monotonic() - start
+def test_quickstart_after_twenty_kills_at_random_moments(tmp_path, quickstart):
+    """Every fifth kill comes while a second batch is at work, the four that follow mostly before the first one is back.
 
-    def moment(driver, before):
-        time.sleep(dice.uniform(0, whole))
+    Two threads cut what is left into eight batches, and a run is killed at its second one at the latest: none gets
+    through.
+    """
+    file = Path(shutil.copy(QUICKSTART, tmp_path))
+    dice, first_batch = random.Random(20), 0.0
 
-    assert kills(tmp_path / "killed", expected, 20, moment) > 0
+    def moment(kill, driver, before):
+        nonlocal first_batch
+
+        def batches():
+            return len(parts(tmp_path, "quickstart")) - len(before)
+
+        start = time.monotonic()
+        if kill % 5 == 0:
+            until(lambda: batches() or driver.poll() is not None)
+            first_batch = time.monotonic() - start
+        end = time.monotonic() + dice.uniform(0, 0.8 * first_batch)
+        until(lambda: time.monotonic() >= end or batches() >= 2)
+
+    left = kills(file, 20, moment)
+    assert all(left[::5])
+    there = sum(pq.read_metadata(part).num_rows for part in set().union(*left))
+    assert there < QUICKSTART_LINES
+    assert finished(file, quickstart, lines=QUICKSTART_LINES) == there  # all that they left was used
+    assert not list(tmp_path.glob("results/**/*.tmp"))
 
 
 def test_processes_end_with_a_driver_that_is_killed(tmp_path, expected):
-    driver = started(tmp_path, "--executor", "processes:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = started(
+        write(tmp_path, LONG), "--executor", "processes:2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     until(lambda: parts(tmp_path) or driver.poll() is not None)
     family = descendants(driver.pid)
     assert len(family) >= 3  # the fork server, and two
@@ -322,7 +353,7 @@ def test_processes_end_with_a_driver_that_is_killed(tmp_path, expected):
     finally:
         for pid in filter(alive, family):
             os.kill(pid, signal.SIGKILL)
-    assert finished(tmp_path, expected) > 0
+    assert finished(write(tmp_path, LONG), expected) > 0
 
 
 def descendants(pid):
@@ -352,7 +383,7 @@ def alive(pid):
 
 @pytest.mark.parametrize("executor", ["threads:1", "processes:2"])
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, expected, executor):
-    driver = started(tmp_path, "--executor", executor, start_new_session=True)
+    driver = started(write(tmp_path, LONG), "--executor", executor, start_new_session=True)
     until(lambda: len(parts(tmp_path)) >= 2 or driver.poll() is not None)
     before = len(parts(tmp_path))
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: all processes of the group
@@ -364,7 +395,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, expected,
     assert last == f"stopped: every finished batch is kept, and the same again goes on: {how}"
     assert not (tmp_path / "results" / "small" / "rows.csv").exists()
     assert len(parts(tmp_path)) > before
-    assert 0 < finished(tmp_path, expected) < LINES
+    assert 0 < finished(write(tmp_path, LONG), expected) < LINES
 
 
 def test_processes_leave_ctrl_c_to_the_driver():
@@ -458,7 +489,7 @@ def test_a_full_disk(tmp_path, expected):
     assert "what was finished (3 parts) is kept; make room and run again" in done.stderr
     assert done.stderr.count("\n") == 1
     assert len(parts(tmp_path)) == 3
-    assert 0 < finished(tmp_path, expected) < LINES
+    assert 0 < finished(write(tmp_path, LONG), expected) < LINES
 
 
 def test_a_truncated_part_is_redone_and_this_is_said(tmp_path, expected):

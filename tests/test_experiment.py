@@ -58,6 +58,7 @@ use = ["first-fit", "best-fit[ties=lifo, header=8]", "worst-fit"]
 on_failure = "wait"
 compare_to = "best-fit[header=8,ties=lifo]"
 queue_limit = 1000
+reclaim = [{kind = "compact", how = "two-finger", when = "failure", budget = 4, pinned = 0.1, bandwidth = "9 GB/s"}]
 
 [run]
 seed = 7
@@ -73,6 +74,22 @@ grid = {"workload.rate" = [50.0, 100.0], "workload.phases.0.rate" = [1, 2]}
 zip = {"pool.size" = ["1MiB", 2097152], "policy.use.0" = ["first-fit", "next-fit"]}
 design = {method = "latin-hypercube", points = 3, seed = 5, ranges = {"workload.lifetimes.a" = [1.0, 2.0]}}
 """
+
+PROCESSES = """
+question = "Whom to swap?"
+[pool]
+size = "64KiB"
+[workload]
+sizes = {dist = "lognorm", s = 1.0, scale = 256, max = "8KiB", bounds = "clip"}
+work = {dist = "expon", scale = 2.0}
+active = {dist = "expon"}
+idle = {mixture = [{weight = 1, dist = "expon"}, {weight = 2, dist = "gamma", a = 2.0}]}
+priority = {table = [[1, 0.5], [2, 0.5]]}
+load = 0.9
+[policy]
+reclaim = {kind = "swap", victim = "random", disk = {latency = "1 ms"}, swap_space = "8KiB"}
+"""
+"""Processes, whose remedy is a table."""
 
 
 def of(text, folder="."):
@@ -122,6 +139,7 @@ def test_the_least_that_can_be_run():
     assert (cell.index, cell.parameters, cell.pool, cell.granule) == (0, {}, 65536, 16)
     assert cell.workload == tomllib.loads(SMALL)["workload"]
     assert (cell.policies, cell.on_failure, cell.queue_limit) == (e.policies, "drop", 1 << 20)
+    assert cell.reclaim == "none"
     assert (cell.requests, cell.warmup, cell.seed) == (10_000, e.warmup, 1)
 
 
@@ -148,6 +166,7 @@ def test_everything_that_can_be_written():
         assert (cell.pool, cell.policies[0]) in ((1 << 20, "first-fit"), (1 << 21, "next-fit"))
         assert cell.policies[1:] == (lifo, "worst-fit")
         assert cell.granule == 32
+        assert cell.reclaim == "compact[bandwidth=9000000000,budget=4,how=two-finger,pinned=0.1]"
 
 
 def test_it_can_be_sent_and_not_changed():
@@ -214,6 +233,34 @@ def test_a_queue_that_never_ends_waits(arrivals):
     for given_ in ("drop", "grow", "stop"):
         line = only_complaint(f'{text}[policy]\non_failure = "{given_}"')
         assert line.startswith(f'policy.on_failure: "{given_}": ') and "wait: leave it out" in line
+
+
+@pytest.mark.parametrize(
+    ("written", "label"),
+    [
+        ('"none"', "none"),
+        ('"compact"', "compact"),
+        ('"compact[when={every=10},how=slide]"', "compact[when={every=10}]"),
+        ('{kind = "compact", when = {external_fragmentation = 0.5}, budget = "none"}',
+         "compact[when={external_fragmentation=0.5}]"),
+        ('["compact[budget=2]"]', "compact[budget=2]"),
+    ],
+)  # fmt: skip
+def test_remedies(written, label):
+    (cell,) = of(f'{SMALL}[policy]\nuse = ["first-fit", "buddy"]\nreclaim = {written}').cells
+    assert (cell.reclaim, cell.on_failure) == (label, "drop")
+
+
+def test_processes_wait():
+    (cell,) = of(PROCESSES).cells
+    assert (cell.reclaim, cell.on_failure) == ("swap[latency=0.001,swap_space=8192,victim=random]", "wait")
+    assert cell.workload == tomllib.loads(PROCESSES)["workload"]
+    written = 'reclaim = ["compact", {kind = "swap", disk = {latency = 0, bandwidth = "inf"}}]\nuse = "best-fit"'
+    text = f"{PROCESSES[: PROCESSES.index('reclaim =')]}{written}"
+    assert of(text).cells[0].reclaim == "compact+swap[bandwidth=inf,latency=0]"
+    assert of(text.replace("]\nuse", ']\non_failure = "wait"\nuse')).cells == of(text).cells
+    plain = of(PROCESSES[: PROCESSES.index("[policy]")])
+    assert (plain.cells[0].reclaim, plain.on_failure) == ("none", "wait")
 
 
 def test_laws_beside_files(tmp_path):
@@ -285,6 +332,46 @@ def test_elements_of_lists():
     assert [c.workload["lifetimes"]["mixture"] for c in e.cells] == [
         [{"weight": 1, "dist": "expon", "scale": 9.0}, {"weight": w, "dist": "expon"}] for w in (3, 4)
     ]
+
+
+def test_keys_of_remedies():
+    base = f'{SMALL}[policy]\nuse = "best-fit"\nreclaim = {{kind = "compact", when = {{every = 9}}}}'
+    e = swept('grid = {"policy.reclaim.budget" = [2, "none"], "policy.reclaim.when.every" = [5, 7]}', base)
+    assert [c.reclaim for c in e.cells] == [
+        "compact[budget=2,when={every=5}]", "compact[budget=2,when={every=7}]", "compact[when={every=5}]",
+        "compact[when={every=7}]",
+    ]  # fmt: skip
+    assert e.cells[0].parameters == {"policy.reclaim.budget": 2, "policy.reclaim.when.every": 5}
+    e = swept('grid."policy.reclaim.when" = ["failure", {external_fragmentation = 0.5}]', base)
+    assert [tuple(c.parameters.values()) for c in e.cells] == [("failure",), ("{external_fragmentation = 0.5}",)]
+    assert [c.reclaim for c in e.cells] == ["compact", "compact[when={external_fragmentation=0.5}]"]
+    ranges = '{"policy.reclaim.pinned" = [0.1, 0.2], "policy.reclaim.when.every" = [1, 9]}'
+    e = swept(f'design = {{method = "sobol", points = 4, ranges = {ranges}}}', base)
+    assert len({c.reclaim for c in e.cells}) == 4
+    e = swept(
+        'grid = {"policy.reclaim.victim" = ["lru", "random"], "policy.reclaim.disk.bandwidth" = ["inf"]}', PROCESSES
+    )
+    assert [c.reclaim for c in e.cells] == [
+        "swap[bandwidth=inf,latency=0.001,swap_space=8192]",
+        "swap[bandwidth=inf,latency=0.001,swap_space=8192,victim=random]",
+    ]
+    several = PROCESSES.replace("reclaim = {", 'use = "best-fit"\nreclaim = ["compact", {').rstrip() + "]"
+    compacts = '["compact[how=slide]", {kind = "compact", budget = 2}]'
+    e = swept(f'grid = {{"policy.reclaim.1.relocate" = [true], "policy.reclaim.0" = {compacts}}}', several)
+    assert [c.parameters["policy.reclaim.0"] for c in e.cells] == ["compact", "compact[budget=2]"]
+    assert e.cells[1].reclaim.startswith("compact[budget=2]+swap[")
+
+
+def test_whole_remedies_are_columns_by_their_label():
+    values = (
+        """["none", "compact[how=slide,budget=4]", {kind = "compact", budget = 3}, ["swap[load=true]", "compact"]]"""
+    )
+    base = f"{PROCESSES[: PROCESSES.index('reclaim =')]}use = 'best-fit'"
+    e = swept(f'grid = {{"policy.reclaim" = {values}}}', base)
+    labels = ["none", "compact[budget=4]", "compact[budget=3]", "swap[load=true]+compact"]
+    assert [c.parameters["policy.reclaim"] for c in e.cells] == [c.reclaim for c in e.cells] == labels
+    e = swept('grid = {"policy.reclaim" = [{budget = 3}], "policy.reclaim.kind" = ["compact"]}', base)
+    assert [(c.parameters["policy.reclaim"], c.reclaim) for c in e.cells] == [("{budget = 3}", "compact[budget=3]")]
 
 
 def test_the_base_is_not_changed_by_its_cells():
@@ -521,6 +608,97 @@ WRONG = [
         "policy.use[1]: ",
         "pool is 48 bytes, but buddy needs",
         "the next is 64",
+    ),
+    # remedies
+    (policy('reclaim = "compct"'), "policy.reclaim: remedy 'compct' is not known (did you mean 'compact'?)"),
+    (policy("reclaim = 3"), 'policy.reclaim: reclaim is 3: write "none", a remedy such as'),
+    (policy("reclaim = []"), 'policy.reclaim: reclaim is []: write "none"'),
+    (policy('reclaim = ["compact[budget=0.5]"]'), "policy.reclaim[0]: option 'budget' of compact is 0.5: write"),
+    (policy('use = "buddy"\nreclaim = ["compact", {kind = "compact"}]'), "policy.reclaim: reclaim has compact twice"),
+    (policy('reclaim = {how = "slide"}'), 'policy.reclaim.kind: missing: write "compact" or "swap"'),
+    (
+        policy('reclaim = {kind = "compat"}'),
+        'policy.reclaim.kind: "compat" (did you mean \'compact\'?): write "compact" or "swap"',
+    ),
+    (
+        policy('reclaim = {kind = "compact", hw = 3, budget = 1}'),
+        "policy.reclaim.budget: budget is 1: write a number above 1, or none",
+        "policy.reclaim.hw: 3: unknown key (did you mean 'how'?): the keys here are kind, how, when",
+    ),
+    (
+        policy('reclaim = {kind = "compact", how = "slid", when = {evry = 3}}'),
+        "policy.reclaim.how: how is 'slid' (did you mean 'slide'?): one of slide, first-window",
+        "policy.reclaim.when: when is {'evry': 3} (did you mean 'every'?): write failure, {every = 1000}",
+    ),
+    (
+        policy('reclaim = ["compact", {kind = "swap", disk = {latency = "8 mss", speed = 3}}]'),
+        "policy.reclaim[1].disk.latency: latency is '8 mss' (did you mean 'ms'?): write seconds",
+        "policy.reclaim[1].disk.speed: 3: unknown key: the keys here are latency, bandwidth",
+    ),
+    (
+        policy('use = "best-fit"\nreclaim = {kind = "swap", disk = 8}'),
+        'policy.reclaim.disk: 8: write a table such as {latency = "8 ms"',
+    ),
+    (
+        policy('reclaim = "compact[how=two-finger]"'),
+        'policy.reclaim: "compact[how=two-finger]": units of static-partition cannot move: leave compaction out',
+        'policy.reclaim: "compact[how=two-finger]": how = two-finger, but blocks of buddy only slide: write how',
+    ),
+    (
+        policy('use = "best-fit"\nreclaim = "compact[how=first-window,when={every=3}]"'),
+        "policy.reclaim: ",
+        "when = {every=3}, but first-window looks for the room that a request needs: write when = failure",
+    ),
+    (
+        policy('reclaim = "swap"'),
+        'policy.reclaim: "swap": only processes are swapped, and there are none',
+    ),
+    (
+        PROCESSES + 'on_failure = "drop"',
+        'policy.on_failure: "drop": processes wait for room: leave it out, or write wait',
+    ),
+    (
+        PROCESSES.replace('swap_space = "8KiB"', 'swap_space = "8191B"'),
+        'policy.reclaim: "swap[',
+        "swap_space = 8191 bytes, but a process may have 8192, and could never be swapped: write at least 8192",
+    ),
+    (
+        PROCESSES.replace(', max = "8KiB", bounds = "clip"', ""),
+        'policy.reclaim: "swap[',
+        "swap_space = 8192 bytes, but a process may have 65536",
+        "or bound the sizes by max",
+    ),
+    (PROCESSES.replace("sizes = {", "sizes = 1979-05-27 # {"), "workload.sizes: 1979-05-27: write a number, a law"),
+    (
+        PROCESSES.replace(', max = "8KiB", bounds = "clip"', "").replace("lognorm", "lognrm"),
+        "workload.sizes.dist is 'lognrm'",
+    ),
+    (PROCESSES.replace("work = {", "wrok = {"), "workload.wrok: ", "unknown key (did you mean 'work'?)"),
+    (PROCESSES.replace('work = {dist = "expon"', 'work = {dist = "expn"'), "workload.work.dist is 'expn'"),
+    (PROCESSES.replace('active = {dist = "expon"}', ""), "workload.active is missing"),
+    (PROCESSES.replace("load = 0.9", "load = 0.9\nlifetimes = 1"), "workload.lifetimes is 1, but processes"),
+    (also("priority = 1"), "workload.priority is 1, but only processes have one"),
+    (
+        grid('"policy.reclaim.budget" = [2]', '[policy]\nreclaim = "compact"'),
+        "sweep.grid.\"policy.reclaim.budget\": no such key (did you mean 'policy.reclaim'?)",
+    ),
+    (
+        grid('"policy.reclaim.budgt" = [2]', '[policy]\nreclaim = {kind = "compact"}'),
+        "sweep.grid.\"policy.reclaim.budgt\": no such key (did you mean 'policy.reclaim.budget'?)",
+    ),
+    (
+        grid('"policy.reclaim.how" = ["slide", "first-window"]', '[policy]\nuse = "buddy"\nreclaim.kind = "compact"'),
+        'policy.reclaim: "compact[how=first-window]": how = first-window, but blocks of buddy only slide',
+        "in 1 of 2 cells, first where policy.reclaim.how",
+    ),
+    (
+        grid('"policy.reclaim" = ["none", "compact"]', '[policy]\nuse = "static-partition"'),
+        'policy.reclaim: "compact": units of static-partition cannot move',
+        "(swept)",
+    ),
+    (
+        grid('"policy.reclaim.pinned" = [0, 1]', '[policy]\nuse = "buddy"\nreclaim.kind = "compact"'),
+        "policy.reclaim.pinned: pinned is 1: write a share from 0 up and below 1 (swept)",
     ),
     # run
     (run("seed = -1"), "run.seed: -1: write a whole number from 0 up"),
@@ -819,7 +997,7 @@ def not_many(file):
 
 @given(st.data())
 def test_nothing_else_is_ever_raised(data):
-    file = tomllib.loads(FULL)
+    file = tomllib.loads(data.draw(st.sampled_from([FULL, PROCESSES])))
     for _ in range(data.draw(st.integers(1, 2))):
         path = data.draw(st.sampled_from(list(places(file))))
         tree = file
@@ -866,10 +1044,13 @@ def fits(value, schema, root):
             "string": str,
             "integer": int,
             "number": (int, float),
+            "boolean": bool,
             "null": type(None),
         }
         wanted = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        if isinstance(value, bool) or not any(isinstance(value, types[each]) for each in wanted):
+        if isinstance(value, bool) and "boolean" not in wanted:
+            return False
+        if not any(isinstance(value, types[each]) for each in wanted):
             return False
     if value not in schema.get("enum", [value]) or value != schema.get("const", value):
         return False
@@ -897,7 +1078,7 @@ def fits(value, schema, root):
 def test_the_schema_takes_what_can_be_run():
     schema = json_schema()
     assert json.loads(json.dumps(schema)) == schema
-    for text in (SMALL, FULL, SMALL.replace('size = "64KiB"', "") + '[sweep.grid]\n"pool.size" = [1024]'):
+    for text in (SMALL, FULL, PROCESSES, SMALL.replace('size = "64KiB"', "") + '[sweep.grid]\n"pool.size" = [1024]'):
         assert of(text).cells
         assert fits(tomllib.loads(text), schema, schema)
     for written in ('"mser"', "0.2", "{time = 2}", "{requests = 3}"):
@@ -921,6 +1102,13 @@ def test_the_schema_takes_what_can_be_run():
         replaced("load = 0.9", 'load = 0.9\nphases = [{duration = 1, lifetimes = "x"}]'),
         policy("use = 3"),
         policy('on_failure = "dorp"'),
+        policy("reclaim = []"),
+        policy('reclaim = {kind = "compct"}'),
+        policy('reclaim = {kind = "compact", how = "slid"}'),
+        policy('reclaim = {kind = "compact", budget = 1}'),
+        policy('reclaim = {kind = "compact", when = {every = 0}}'),
+        policy('reclaim = [{kind = "swap", latency = 3}]'),
+        policy('reclaim = [{kind = "swap", relocate = "no"}]'),
         run("seed = -1"),
         run("warmup = 2"),
         run('warmup = "msre"'),

@@ -51,6 +51,9 @@ def test_operations_count_no_references(file):
     assert nrt_calls(policy.alloc, pool, types.int64) == []
     assert nrt_calls(policy.free, pool, types.int64) == []
     assert nrt_calls(policy.largest, pool) == []
+    moves = [policy.forget, policy.enter, policy.settle] if hasattr(policy, "reindex") else []
+    for operation in [policy.claim, policy.is_free, *moves]:
+        assert nrt_calls(operation, pool, types.int64, types.int64) == []
 
 
 @needs_jit

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from traces import Reference, operations, random_operations, trace_of
 
 import vecalloc as va
+from vecalloc import ledger as c
 from vecalloc.kernel import JIT
 from vecalloc.simulate import Simulation, Switches
 from vecalloc.spec import label_of, make_plan, parse_policy
@@ -70,14 +71,14 @@ def follow(name, options, pool, ops, on_failure, look=True):
         compare_state(simulation, reference, name, options)
     addresses = simulation.ledger.addresses[0].tolist()
     assert addresses == reference.addresses
-    assert simulation.ledger.counts[0, 3:6].tolist() == list(reference.failures.values())
+    assert simulation.ledger.counts[0, c.FAILED : c.FAILED + 3].tolist() == list(reference.failures.values())
     return simulation, reference
 
 
 def compare_state(simulation, reference, name, options):
     """What the ledger says of the present state, against the reference's lists."""
     holes, blocks = reference.policy.holes(), sorted(reference.policy.blocks.items())
-    granted, count, limit, largest = simulation.ledger.counts[0, 16:20].tolist()
+    granted, count, limit, largest = simulation.ledger.counts[0, c.NOW_GRANTED : c.NOW_LARGEST + 1].tolist()
     assert count == len(holes)
     assert largest == max((size for _, size in holes), default=0)
     assert granted == sum(size for _, size in blocks)
@@ -148,7 +149,7 @@ def test_long_runs_that_grow(name, options):
     follow(name, options, pool, ops, "grow", look=False)
     simulation, _ = follow(name, options, pool, ops + rest, "grow", look=False)
     if name not in ("static-partition", "buddy"):
-        assert len(simulation.holes()) == 0 and simulation.ledger.counts[0, 18] == 0
+        assert len(simulation.holes()) == 0 and simulation.ledger.counts[0, c.NOW_LIMIT] == 0
 
 
 def with_times(rng, trace):

@@ -18,31 +18,38 @@ ALLOCS, FREES, IGNORED = 0, 1, 2
 """Requests; frees of a live block; frees of a block whose alloc had failed."""
 
 FAILED = 3
-"""Failures by cause, one column each from here on: too large, capacity, fragmentation."""
+"""Failures by cause, one column each from here on: too large, capacity, fragmentation, budget, swap space."""
 
-BLOCKS, REQUESTED, LIVE, DEMAND = 6, 7, 8, 9
+CAUSES = ("too-large", "capacity", "fragmentation", "budget", "swap-space")
+"""The causes by name, in the order of their columns."""
+
+BLOCKS, REQUESTED, LIVE, DEMAND = 8, 9, 10, 11
 """Live now: blocks; their requested bytes; their extents before the policy's own rounding; the same as if every request
 had been served."""
 
-LOAD, PEAK_LIVE, PEAK_REQUESTED = 10, 11, 12
+LOAD, PEAK_LIVE, PEAK_REQUESTED = 12, 13, 14
 """The largest values of DEMAND, LIVE and REQUESTED so far."""
 
-HIGH_WATER, HIGH_AT_PEAK, REQUESTED_AT_HIGH = 13, 14, 15
+HIGH_WATER, HIGH_AT_PEAK, REQUESTED_AT_HIGH = 15, 16, 17
 """The highest end of a block so far; what it was when REQUESTED peaked; REQUESTED when it last rose."""
 
-NOW_GRANTED, NOW_HOLES, NOW_LIMIT, NOW_LARGEST = 16, 17, 18, 19
+NOW_GRANTED, NOW_HOLES, NOW_LIMIT, NOW_LARGEST = 18, 19, 20, 21
 """The state after the last event: granted granules, holes, end of usable space, largest hole."""
 
-EXACT_FITS, NEIGHBOURS, PLACED_SUM, BOTTOM_TAKEN = 20, 21, 24, 25
+EXACT_FITS, NEIGHBOURS, PLACED_SUM, BOTTOM_TAKEN = 22, 23, 26, 27
 """Geometry: allocs that used a hole up; frees with 0, 1, 2 neighbouring holes (three columns); sum of the addresses of
 placed blocks in granules; whether a block starts at 0 now."""
 
-DELAYED, QUEUE, UNSTABLE = 26, 29, 30
-"""Requests that wait: how many were not placed on arrival, one column each for those that waited only for others, for
-capacity and for fragmentation (the cause at the first try as head of the line); how many wait now; 1: the queue passed
+DELAYED, QUEUE, UNSTABLE = 28, 33, 34
+"""Requests that wait: how many were not placed on arrival, one column each for those that waited only for others, and
+for the causes but *too large* (the cause at the first try as head of the line); how many wait now; 1: the queue passed
 its limit, or nothing would ever have made room."""
 
-COUNTS = 32
+ALLOCATED, PASSES, BLOCKS_MOVED, MOVED, LONGEST_PASS, PASSES_REFUSED = 35, 36, 37, 38, 39, 40
+"""Compaction, where it is set: granules granted so far; passes; blocks and granules that they moved; the most granules
+that one moved; passes that would have exceeded the budget."""
+
+COUNTS = 48
 
 # --- columns of integrals ---
 
@@ -67,11 +74,12 @@ INTEGRALS = 16
 # --- the columns by name, for tables ---
 
 COUNT_NAMES = (
-    "allocs", "frees", "ignored_frees", "too_large", "capacity", "fragmentation",
+    "allocs", "frees", "ignored_frees", "too_large", "capacity", "fragmentation", "budget", "swap_space",
     "blocks", "requested", "live", "demand", "load", "peak_live", "peak_requested",
     "high_water", "high_at_peak", "requested_at_high", "now_granted", "now_holes", "now_limit", "now_largest",
     "exact_fits", "neighbours_0", "neighbours_1", "neighbours_2", "placed_sum", "bottom_taken",
-    "delayed_queue", "delayed_capacity", "delayed_fragmentation", "queue", "unstable",
+    "delayed_queue", "delayed_capacity", "delayed_fragmentation", "delayed_budget", "delayed_swap_space", "queue",
+    "unstable", "allocated", "passes", "blocks_moved", "moved", "longest_pass", "passes_refused",
 )  # fmt: skip
 
 INTEGRAL_NAMES = (
@@ -82,7 +90,8 @@ INTEGRAL_NAMES = (
 ADDS_UP = np.zeros(COUNTS, bool)
 """Which counts are sums over events: what happened before a warm-up ends can be taken off them. The others are states
 and peaks."""
-ADDS_UP[[*range(ALLOCS, FAILED + 3), *range(EXACT_FITS, PLACED_SUM + 1), *range(DELAYED, DELAYED + 3)]] = True
+ADDS_UP[[*range(ALLOCS, BLOCKS), *range(EXACT_FITS, BOTTOM_TAKEN), *range(DELAYED, QUEUE)]] = True
+ADDS_UP[[ALLOCATED, PASSES, BLOCKS_MOVED, MOVED, PASSES_REFUSED]] = True
 
 # --- geometry of the buddy system: columns of `orders` ---
 

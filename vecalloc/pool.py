@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from vecalloc import ledger as columns
 from vecalloc import metrics
 from vecalloc.errors import InputError
-from vecalloc.loops import NEXT_ALLOC
+from vecalloc.loops.replay import NEXT_ALLOC
 from vecalloc.mechanisms.replicas import widened
 from vecalloc.simulate import Simulation, Switches
 from vecalloc.spec import checked_choice, make_plan, whole_number

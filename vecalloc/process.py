@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecalloc.ledger import new_ledger
-from vecalloc.loops import (
+from vecalloc.loops.cursors import BIN_WIDTH, NEEDS_PASS, PASSED, REASON, REFUSED, SERVED, STOP, STRETCH_DONE
+from vecalloc.loops.waiting import (
     ARRIVAL,
     ARRIVALS,
-    BIN_WIDTH,
     FLOW_CURSORS,
     HEAD,
     HEADS,
@@ -29,18 +29,19 @@ from vecalloc.loops import (
     NEEDS_SLOTS,
     NEEDS_WORDS,
     QUEUE_LIMIT,
-    REASON,
     SPARE,
-    STOP,
-    STRETCH_DONE,
     WORD,
     WORDS,
     Flow,
 )
 from vecalloc.mechanisms.calendar import extend_calendar, new_calendar
 from vecalloc.mechanisms.replicas import copies_of, widened
+from vecalloc.reclaim.compactor import Compactor
 from vecalloc.spec import Plan
 from vecalloc.trace import extents_of
+
+SLOTS = 64
+"""Blocks that a replica begins with room for."""
 
 
 class Source(Protocol):
@@ -75,6 +76,8 @@ class Process:
         A longer queue ends the replica as unstable.
     keep : int
         Addresses to keep of each replica; 0: none.
+    compactor : Compactor, optional
+        Makes the passes, for so many replicas and `SLOTS` slots; None: blocks never move.
 
     Attributes
     ----------
@@ -91,8 +94,10 @@ class Process:
         rate: float,
         queue_limit: int,
         keep: int = 0,
+        compactor: Compactor | None = None,
     ):
-        replicas, slots = len(sources), 64
+        replicas, slots = len(sources), SLOTS
+        self.compactor = compactor
         self.plan = plan
         self.sources = sources
         self.policy = plan.module()
@@ -127,9 +132,11 @@ class Process:
             NEEDS_ARRIVALS: self._more_arrivals,
             NEEDS_REQUESTS: self._more_requests,
             NEEDS_WORDS: self._more_words,
+            NEEDS_PASS: self._compact,
         }
         while True:
-            self.policy.process(self.state, self.flow, self.ledger, self.cursors, 0, len(self.cursors))
+            passes = self.compactor.passes if self.compactor else None
+            self.policy.process(self.state, self.flow, self.ledger, passes, self.cursors, 0, len(self.cursors))
             for reason in np.unique(self.cursors[:, REASON]).tolist():
                 if reason in supply:
                     supply[reason](np.flatnonzero(self.cursors[:, REASON] == reason).tolist())
@@ -147,6 +154,17 @@ class Process:
             slots=slots, sizes=widened(flow.sizes, 2 * old), calendar=extend_calendar(flow.calendar, 2 * old)
         )
         self.ledger = self.ledger._replace(places=widened(self.ledger.places, 2 * old, -1))
+        if self.compactor:
+            self.compactor.widen(2 * old)
+
+    def _compact(self, replicas: list[int]) -> None:
+        """A pass in each; the first in line is who a first window is opened for."""
+        assert self.compactor
+        due = np.array(replicas)
+        heads = np.minimum(self.cursors[due, HEAD], self.flow.extent.shape[1] - 1)  # before the first chunk: nobody
+        extents = self.flow.extent[due, heads]
+        refused = self.compactor.compact(self.policy, self.state, self.ledger, due, extents)
+        self.cursors[due, SERVED] = np.where(refused, REFUSED, PASSED)
 
     def _more_arrivals(self, replicas: list[int]) -> None:
         arrival = self.flow.arrival
@@ -165,6 +183,8 @@ class Process:
             extent = _put(extent, r, extents_of(sizes, plan.granule, plan.header, plan.alignment))
             life = None if life is None else _put(life, r, lives)
             self.cursors[r, [HEAD, HEADS]] = 0, len(sizes)
+        if self.compactor:
+            self.compactor.begin(replicas, self.cursors[replicas, HEADS].tolist())
         self.flow = flow._replace(requested=requested, extent=extent, life=life)
 
     def _more_words(self, replicas: list[int]) -> None:

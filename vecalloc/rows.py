@@ -25,7 +25,8 @@ from vecalloc.experiment import Cell, Experiment
 from vecalloc.ledger import COUNT_NAMES, COUNTS, INTEGRAL_NAMES, INTEGRALS
 from vecalloc.metrics import COUNTS_OF_EVENTS, METRICS, Account
 from vecalloc.policies.table import POLICIES
-from vecalloc.spec import make_plan, parse_policy
+from vecalloc.reclaim.table import REMEDIES
+from vecalloc.spec import make_plan, parse_policy, parse_reclaim
 from vecalloc.statistics import Difference, Estimate
 from vecalloc.store import content_id
 from vecalloc.workload.requests import Workload, workload_of
@@ -134,6 +135,7 @@ def rows_of(experiment: Experiment) -> list[Row]:
 
 def _id_of(cell: Cell, policy: str, workload: dict[str, Any]) -> str:
     chosen, _ = parse_policy(policy)
+    remedies = [[remedy.kind, REMEDIES[remedy.kind].revision] for remedy in parse_reclaim(cell.reclaim)]
     return content_id(
         {
             "pool": cell.pool,
@@ -142,7 +144,7 @@ def _id_of(cell: Cell, policy: str, workload: dict[str, Any]) -> str:
             "policy": policy,
             "on_failure": cell.on_failure,
             "queue_limit": cell.queue_limit if cell.on_failure == "wait" else None,
-            "reclaim": None,
+            "reclaim": [cell.reclaim, remedies] if remedies else None,
             "seed": cell.seed,
             "requests": cell.requests,
             "warmup": [cell.warmup.kind, cell.warmup.amount],

@@ -2,11 +2,13 @@
 
     feed(events)  ->  kernel runs every replica of a share to the end of the stretch  ->  who stopped early?
                           ^                                                              |
-                          +------- a larger state for the replica that needs room -------+
+                          +--- a larger state for the replica that needs room, or -------+
+                               blocks moved for the one in which a pass is due
 
 The loop inside the kernel leaves whenever something needs somebody else and is entered again at the same event, so
-chunks, samples and growth all come through this one door. Replicas are independent: each thread of a pool gets a share
-of them (kernels release the GIL), and nothing that a replica computes depends on how many threads there are.
+chunks, samples, growth and compaction all come through this one door. Replicas are independent: each thread of a pool
+gets a share of them (kernels release the GIL), and nothing that a replica computes depends on how many threads there
+are.
 """
 
 import itertools
@@ -21,8 +23,9 @@ from numpy.typing import NDArray
 from vecalloc import ledger as columns
 from vecalloc.errors import InputError
 from vecalloc.ledger import Geometry, new_ledger, new_orders
-from vecalloc.loops import (
-    BIN_WIDTH,
+from vecalloc.loops.cursors import BIN_WIDTH, NEEDS_PASS, PASSED, REASON, REFUSED, SERVED, STOP
+from vecalloc.loops.metering import note_moves
+from vecalloc.loops.replay import (
     CURSORS,
     DROP,
     GROW,
@@ -33,12 +36,11 @@ from vecalloc.loops import (
     NEXT_ALLOC,
     ON_FAILURE,
     POSITION,
-    REASON,
-    STOP,
 )
 from vecalloc.mechanisms.bitset import Bitset, extend_bitset, new_bitset
 from vecalloc.mechanisms.registers import GROWS, LIMIT, REACH
 from vecalloc.mechanisms.replicas import copies_of, widened
+from vecalloc.reclaim.compactor import Compactor
 from vecalloc.spec import ON_FAILURES, Plan, checked_choice
 from vecalloc.trace import Events
 
@@ -78,6 +80,8 @@ class Simulation:
     switches : Switches
     workers : int, optional
         Threads that share the replicas; as many as there are cores. Results do not depend on it.
+    compactor : Compactor, optional
+        Makes the passes, for so many replicas and slots; None: blocks never move.
 
     Attributes
     ----------
@@ -95,6 +99,7 @@ class Simulation:
         on_failure: str = "drop",
         switches: Switches = Switches(),
         workers: int | None = None,
+        compactor: Compactor | None = None,
     ):
         checked_choice(on_failure, "on_failure", ON_FAILURES)
         self.plan = plan
@@ -102,6 +107,7 @@ class Simulation:
         self.workers = workers or os.cpu_count() or 1
         self.state = copies_of(self.policy.new(1, plan.granules, on_failure == "grow", plan.rules), replicas)
         self.ledger = new_ledger(replicas, slots)
+        self.compactor = compactor
         self._events = 0
         self.cursors = np.zeros((replicas, CURSORS), np.int64)
         self.cursors[:, ON_FAILURE] = _ON_FAILURE[on_failure]
@@ -169,6 +175,8 @@ class Simulation:
             self.ledger = self.ledger._replace(addresses=np.zeros((len(self.cursors), 0), np.int64))
         if slots > self.ledger.places.shape[1]:
             self.ledger = self.ledger._replace(places=widened(self.ledger.places, slots, -1))
+            if self.compactor:
+                self.compactor.widen(slots)
 
     def advance(self, events: Events, stops: int | NDArray[np.int64]) -> None:
         """Run each replica of the chunk to its own stop, or all to one: so many of its events are behind then."""
@@ -182,6 +190,8 @@ class Simulation:
         self._events += count
         self.cursors[:, POSITION] = 0
         self.cursors[:, NEXT_ALLOC] = 0
+        if self.compactor:
+            self.compactor.begin(range(len(self.cursors)), (events.extent > 0).sum(axis=1).tolist())
         return count
 
     def prepare(self, events: Events) -> None:
@@ -201,15 +211,33 @@ class Simulation:
         while True:
             self._enter(events)
             waiting = np.flatnonzero(self.cursors[:, REASON] == NEEDS_ROOM)
-            if not len(waiting):
-                return
             for r in waiting.tolist():
                 self._make_room(r, int(events.extent[r, self.cursors[r, POSITION]]))
+            due = np.flatnonzero(self.cursors[:, REASON] == NEEDS_PASS)
+            if len(due):
+                refused = self.compact(due, events.extent[due, self.cursors[due, POSITION]])
+                self.cursors[due, SERVED] = np.where(refused, REFUSED, PASSED)
+            elif not len(waiting):
+                return
+
+    def compact(self, which: NDArray[np.int64], extents: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Make a pass in each of these replicas, for a request of so many granules each; say of which it was refused.
+
+        What was moved is in `compactor.changes`.
+        """
+        assert self.compactor
+        refused = self.compactor.compact(self.policy, self.state, self.ledger, which, extents)
+        if self.ledger.geometry is not None:
+            note_moves(self.ledger, self.compactor.changes)
+            for r in which.tolist():
+                self._count_half_used(r)
+        return refused
 
     def _enter(self, events: Events) -> None:
         replicas = len(self.cursors)
         workers = min(self.workers, replicas)
-        arguments = (self.state, events, self.ledger, self.cursors)
+        passes = self.compactor.passes if self.compactor else None
+        arguments = (self.state, events, self.ledger, passes, self.cursors)
         if workers == 1:
             self.policy.replay(*arguments, 0, replicas)
             return

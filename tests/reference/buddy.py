@@ -59,6 +59,23 @@ class Buddy:
             order += 1
         self.free_blocks[order].append(start)
 
+    def claim(self, start, granted):
+        """Make a live block of just these granules: split what holds them, and push the half that does not."""
+        around, size = next((low, size) for low, size in self.holes() if low <= start < low + size)
+        self.free_blocks[order_of(size)].remove(around)
+        while size > granted:
+            size //= 2
+            if start < around + size:
+                self.free_blocks[order_of(size)].append(around + size)
+            else:
+                self.free_blocks[order_of(size)].append(around)
+                around += size
+        assert around == start and size == granted
+        self.blocks[start] = granted
+
+    def is_free(self, start, granted):
+        return any(low <= start and start + granted <= low + size for low, size in self.holes())
+
     def holes(self):
         return sorted((start, 2**order) for order, stack in self.free_blocks.items() for start in stack)
 

@@ -73,6 +73,20 @@ class HoleList:
         else:
             self.add_hole((start, end - start))
 
+    def claim(self, start, granted):
+        """Make a live block of just these granules; what is left of their hole are two new holes, the low one first."""
+        end = start + granted
+        hole = next((low, size) for low, size in self._holes if low <= start and end <= low + size)
+        self.remove_hole(hole)
+        if hole[0] < start:
+            self.add_hole((hole[0], start - hole[0]))
+        if end < hole[0] + hole[1]:
+            self.add_hole((end, hole[0] + hole[1] - end))
+        self.blocks[start] = granted
+
+    def is_free(self, start, granted):
+        return any(low <= start and start + granted <= low + size for low, size in self._holes)
+
     def add_hole(self, hole):
         self._holes.append(hole)
         self._holes.sort()

@@ -57,6 +57,14 @@ class StaticPartition:
     def free(self, start):
         self.stack.append((start, self.blocks.pop(start)))
 
+    def claim(self, start, granted):
+        """Take the unit at `start`, wherever it stands among the free ones."""
+        self.stack.remove((start, granted))
+        self.blocks[start] = granted
+
+    def is_free(self, start, granted):
+        return any(low <= start and start + granted <= low + size for low, size in self.stack)
+
     def holes(self):
         return sorted(self.stack)
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,26 @@ from vecalloc.errors import InputError, did_you_mean
 from vecalloc.experiment.complaints import MISSING, Complaint, complaints_of
 from vecalloc.experiment.fields import Warmup
 from vecalloc.experiment.models import SECTIONS, File, Policy, Pool, Run, Workload
+from vecalloc.experiment.remedies import KEY as RECLAIM
+from vecalloc.experiment.remedies import readable
 from vecalloc.experiment.toml import KeyPath, overlap, shown
-from vecalloc.spec import label_of, make_plan, parse_policy, policies_of
+from vecalloc.reclaim.table import Remedy, Swap
+from vecalloc.spec import (
+    Plan,
+    contradictions_of,
+    label_of,
+    label_of_reclaim,
+    make_plan,
+    parse_policy,
+    parse_reclaim,
+    policies_of,
+)
 
 ALWAYS_WAIT = ("saturated", "fill-then-free")
 """Arrivals that are a queue which never ends: a request that does not fit waits."""
+
+OF_PROCESSES = ("work", "active", "idle")
+"""Keys of the workload that say what processes do with their time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +50,7 @@ class Cell:
     index : int
         Place among the experiment's cells.
     parameters : dict
-        Swept key -> value as written; the columns of the rows.
+        Swept key -> value as written, remedies by their label; the columns of the rows.
     pool, granule : int
         In bytes.
     workload : dict
@@ -44,6 +60,8 @@ class Cell:
         Canonical labels.
     on_failure : str
         "drop", "wait", "grow" or "stop".
+    reclaim : str
+        Canonical label of the remedies, "none" without any.
     queue_limit : int
         Requests that may wait before a replica is given up as unstable.
     requests : int
@@ -59,6 +77,7 @@ class Cell:
     workload: dict[str, Any]
     policies: tuple[str, ...]
     on_failure: str
+    reclaim: str
     queue_limit: int
     requests: int
     warmup: Warmup
@@ -78,15 +97,16 @@ def cell_of(index: int, parameters: dict[str, Any], file: dict[str, Any], tables
     """The cell of a file in which nothing is wrong."""
     pool, workload, policy, run = tables
     assert pool and workload and policy and run
-    always_waits = workload.arrivals in ALWAYS_WAIT
+    waits = workload.arrivals in ALWAYS_WAIT or has_processes(workload)
     return Cell(
         index=index,
-        parameters=parameters,
+        parameters={key: readable(key, value) for key, value in parameters.items()},
         pool=pool.size,
         granule=pool.granule,
         workload=file["workload"],
         policies=tuple(dict.fromkeys(label for text in policy.use for label in _labels_of(text))),
-        on_failure=policy.on_failure or ("wait" if always_waits else "drop"),
+        on_failure=policy.on_failure or ("wait" if waits else "drop"),
+        reclaim=label_of_reclaim(parse_reclaim(policy.reclaim)),
         queue_limit=policy.queue_limit,
         requests=run.requests,
         warmup=run.warmup,
@@ -108,6 +128,7 @@ class Check:
     def __init__(self, folder: Path, unseen: Sequence[str] | None = None) -> None:
         self.unseen = unseen
         self._wrong_laws = lru_cache(4096)(partial(_wrong_laws, folder))  # many cells have the same workload
+        self._largest = lru_cache(4096)(partial(_largest, folder))
 
     def __call__(self, file: dict[str, Any]) -> tuple[Tables, list[Complaint]]:
         """The tables of a cell's file, and everything that is wrong with it."""
@@ -122,6 +143,7 @@ class Check:
         yield from _wrong_policies(raw["policy"], tables.pool if self._sees("pool") else None)
         if tables.policy and tables.workload and self._sees("policy.on_failure") and self._sees("workload.arrivals"):
             yield from _wrong_failure(tables.policy.on_failure, tables.workload.arrivals)
+        yield from self._wrong_remedies(raw, tables)
         refused = {path[1] for path, _ in found if path[0] == "workload" and len(path) > 1}
         laws = {
             key: value
@@ -130,6 +152,24 @@ class Check:
         }
         whole = tables.workload is not None and self._sees("workload")
         yield from self._wrong_laws(json.dumps(raw["workload"] if whole else laws), tuple(laws), whole)
+
+    def _wrong_remedies(self, raw: dict[str, dict[str, Any]], tables: Tables) -> Iterator[Complaint]:
+        """What is wrong between the remedies, the policies, the pool and the workload, as far as they are seen."""
+        remedies = _remedies_of(raw["policy"]) if self._sees(RECLAIM) else ()
+        swaps = [remedy for remedy in remedies if isinstance(remedy, Swap)]
+        seen = tables.workload if all(self._sees(f"workload.{key}") for key in OF_PROCESSES) else None
+        processes = has_processes(seen) if seen else bool(swaps)
+        if not remedies and not processes:
+            return
+        pool = tables.pool if self._sees("pool") and self._sees("policy.use") else None
+        known = tables.workload is not None and self._sees("workload.sizes")
+        bounded = bool(swaps) and swaps[0].swap_space is not None
+        largest = self._largest(json.dumps(raw["workload"]["sizes"])) if known and bounded else 0
+        on_failure = tables.policy.on_failure if tables.policy and self._sees("policy.on_failure") else None
+        plans: list[Plan | None] = [*_plans_of(raw["policy"], pool)] if remedies and pool else []
+        for plan in plans or [None]:
+            for key, value, why in contradictions_of(remedies, plan, on_failure, processes=processes, largest=largest):
+                yield Complaint(("policy", key), f"{shown(value)}: {why}")
 
     def _sees(self, key: str) -> bool:
         return not any(overlap(key, other) for other in self.unseen or ())
@@ -191,6 +231,18 @@ def _labels_of(text: str) -> tuple[str, ...]:
 _planned = lru_cache(4096)(make_plan)
 
 
+def _plans_of(table: dict[str, Any], pool: Pool) -> list[Plan]:
+    """The policies that are known and can serve the pool."""
+    use = table.get("use", "all")
+    texts = [text for text in (use if isinstance(use, list) else [use]) if isinstance(text, str)]
+    labels = [label for text in texts if not _refusal(_labels_of, text) for label in _labels_of(text)]
+    return [
+        _planned(label, pool.size, pool.granule)
+        for label in labels
+        if not _refusal(_planned, label, pool.size, pool.granule)
+    ]
+
+
 def _wrong_failure(on_failure: str | None, arrivals: Any) -> Iterator[Complaint]:
     if arrivals in ALWAYS_WAIT and on_failure not in (None, "wait"):
         text = f'{shown(on_failure)}: with arrivals = "{arrivals}" requests wait: leave it out'
@@ -206,12 +258,47 @@ def _refusal(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> 
     return None
 
 
+# --- remedies --------------------------------------------------------------------------------------------------------
+
+
+def has_processes(workload: Workload) -> bool:
+    """Whether processes arrive, which work and idle: what does not fit then waits."""
+    return any(getattr(workload, key) is not None for key in OF_PROCESSES)
+
+
+def _remedies_of(table: dict[str, Any]) -> tuple[Remedy, ...]:
+    """The remedies of a [policy] table; none where they are not right in themselves, which is said elsewhere."""
+    try:
+        return parse_reclaim(table.get("reclaim"))
+    except InputError:
+        return ()
+
+
+def _largest(folder: Path, written: str) -> int | None:
+    """Bytes that no request exceeds, by the law of sizes, as JSON: None if it has no end, 0 if it is not right."""
+    from vecalloc.workload.sizes import sizes_of
+
+    try:
+        sizes = sizes_of(json.loads(written), folder=folder)
+    except InputError:
+        return 0
+    if sizes.high is not None:
+        return sizes.high
+    highest = max(sizes.law.support()[1], sizes.low or 0)
+    return ceil(highest) if isfinite(highest) else None
+
+
 # --- laws ------------------------------------------------------------------------------------------------------------
 
 _HARMLESS: dict[str, Any] = {
-    "sizes": 1, "lifetimes": 1, "arrivals": {"dist": "expon"}, "batch": 1, "phases": [{"duration": 1}],
+    "sizes": 1, "lifetimes": 1, "work": 1, "active": 1, "idle": 1, "priority": 0, "arrivals": {"dist": "expon"},
+    "batch": 1, "phases": [{"duration": 1}],
 }  # fmt: skip
 """The parts of a workload that are laws or hold some, and what can stand for them while the others are tried."""
+
+_LIVES = {"lifetimes": 1}
+_PROCESSES = {"work": 1, "active": 1, "idle": 1, "priority": 0}
+"""What stands beside a law, sizes and a rate while it is tried: one or the other."""
 
 
 def _wrong_laws(folder: Path, written: str, laws: tuple[str, ...], whole: bool) -> tuple[Complaint, ...]:
@@ -222,13 +309,17 @@ def _wrong_laws(folder: Path, written: str, laws: tuple[str, ...], whole: bool) 
     try_out = partial(_refusal, workload_of, key="workload", folder=folder)
     if whole and not try_out(table):
         return ()
-    alone = {key: try_out({"sizes": 1, "lifetimes": 1, "rate": 1, key: table[key]}) for key in laws}
+    alone = {
+        key: try_out({"sizes": 1, "rate": 1, **(_PROCESSES if key in _PROCESSES else _LIVES), key: table[key]})
+        for key in laws
+    }
     refused = {key: why for key, why in alone.items() if why}
     found: list[str | None] = list(refused.values())
     if whole:
         rest = {**table, **{key: _HARMLESS[key] for key in refused}}
         is_fleet = isinstance(table["sizes"], dict) and "fleet" in table["sizes"]
-        if is_fleet and "sizes" in refused and table.get("arrivals") != "fill-then-free":
+        has_lives = table.get("arrivals") == "fill-then-free" or any(key in table for key in OF_PROCESSES)
+        if is_fleet and "sizes" in refused and not has_lives:
             rest.setdefault("lifetimes", 1)  # a fleet has its own
         found.append(try_out(rest))
     texts = [why if why.startswith("workload") else f"workload: {why}" for why in found if why]

@@ -17,6 +17,8 @@ from vecalloc.errors import did_you_mean
 from vecalloc.experiment.complaints import Complaint, complaints_of
 from vecalloc.experiment.laws import Bounded
 from vecalloc.experiment.models import SECTIONS, Design, File, Phase, Sweep
+from vecalloc.experiment.remedies import KEY as RECLAIM
+from vecalloc.experiment.remedies import keys_of_remedy
 from vecalloc.experiment.toml import is_within, overlap, path_of, put
 
 OF_ALL_CELLS = (
@@ -70,7 +72,7 @@ def _is_of_all_cells(key: str) -> bool:
 
 
 def _keys_of(tree: Any, above: str = "") -> Iterator[str]:
-    """Every dotted key of the file, those that its laws and phases could have besides."""
+    """Every dotted key of the file, those that its laws, phases and remedies could have besides."""
     steps: Iterable[tuple[Any, Any]] = ()
     if isinstance(tree, dict):
         steps = tree.items()
@@ -78,6 +80,8 @@ def _keys_of(tree: Any, above: str = "") -> Iterator[str]:
             yield from (f"{above}.{key}" for key in Bounded.model_fields)
         elif above.startswith("workload.phases."):
             yield from (f"{above}.{key}" for key in Phase.model_fields)
+        elif above == RECLAIM or above.rpartition(".")[0] == RECLAIM:
+            yield from keys_of_remedy(above)
     elif isinstance(tree, list):
         steps = enumerate(tree)
     for step, inner in steps:

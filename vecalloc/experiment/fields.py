@@ -115,9 +115,9 @@ def _warmup(value: Any) -> Warmup:
     raise InputError(f'{shown(value)}: write a share such as 0.1, {{time = 5.0}}, {{requests = 1000}} or "mser"')
 
 
-def _one_key(kind: str, form: str) -> dict[str, Any]:
-    """The schema of a table with just this key, a number from 0 up."""
-    number = {"type": form, "minimum": 0}
+def one_key(kind: str, form: str, **bounds: int) -> dict[str, Any]:
+    """The schema of a table with just this key, a number within bounds."""
+    number = {"type": form, **bounds}
     return {"type": "object", "properties": {kind: number}, "required": [kind], "additionalProperties": False}
 
 
@@ -129,8 +129,8 @@ WarmupField = Annotated[
             "anyOf": [
                 {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
                 {"const": "mser"},
-                _one_key("time", "number"),
-                _one_key("requests", "integer"),
+                one_key("time", "number", minimum=0),
+                one_key("requests", "integer", minimum=0),
             ]
         }
     ),

@@ -25,6 +25,7 @@ from vecalloc.experiment.fields import (
     WarmupField,
 )
 from vecalloc.experiment.laws import ANY_LAW, BY_KIND, Law, LawTable, SizeLaw
+from vecalloc.experiment.remedies import Reclaim
 from vecalloc.experiment.toml import as_toml, shown
 
 DEFAULT_METRICS = (
@@ -81,6 +82,15 @@ class Workload(Table, title="workload"):
         "rounding"
     )
     lifetimes: Law | None = Field(None, description=f"{ANY_LAW}: time from the placement of a block to its free")
+    work: Law | None = Field(
+        None,
+        description=f"{ANY_LAW}: time that a process works in all; with active and idle it stands instead of lifetimes",
+    )
+    active: Law | None = Field(None, description=f"{ANY_LAW}: time that a process works between two idle phases")
+    idle: Law | None = Field(None, description=f"{ANY_LAW}: time of an idle phase, in which a process may be swapped")
+    priority: Law | None = Field(
+        None, description=f"{ANY_LAW}: the priority of a process (0 by default); the lowest is swapped first"
+    )
     arrivals: Annotated[
         Annotated[Literal["poisson", "tick", "saturated", "fill-then-free"], Tag("<word>")] | LawTable, BY_KIND
     ] = Field(
@@ -110,7 +120,12 @@ class Policy(Table, title="policy"):
     on_failure: Literal["drop", "wait", "grow", "stop"] | None = Field(
         None,
         description='"drop", "wait", "grow" or "stop": what becomes of a request that does not fit ("drop" by default, '
-        '"wait" where arrivals are a queue that never ends)',
+        '"wait" where arrivals are a queue that never ends, or processes)',
+    )
+    reclaim: Reclaim = Field(
+        "none",
+        description='"none", a remedy such as "compact[how=slide]" or {kind = "swap", victim = "lru"}, or a list of '
+        "remedies: what is tried, in this order, when a request does not fit",
     )
     compare_to: str | None = Field(
         None, description='a policy of use, which differences are taken to (by default "best-fit", where it is used)'

@@ -21,6 +21,7 @@ from vecalloc.mechanisms.bitmaps import next_start
 from vecalloc.mechanisms.bits import LANE_BITS, LANES, at, bits_above, bits_from, lanes_at_least, lowest, maximum_with
 from vecalloc.mechanisms.holes import (
     Holes,
+    carve_out,
     coalesce,
     extend_holes,
     is_at_limit,
@@ -246,3 +247,25 @@ def free_into_tree(heap, block):
             _lower_leaf(tree, holes.bitmaps, start >> 6)
     else:
         _raise_leaf(tree, start >> 6, lane(end - start))
+
+
+@inline
+def claim_in_tree(heap, address, granted):
+    """Make a live block of [address, address + granted), inside one hole."""
+    start, end = carve_out(heap.holes, address, granted)
+    if address + granted < end:
+        enter_in_tree(heap, address + granted, end - address - granted)
+    forget_in_tree(heap, start, end - start)
+
+
+@inline
+def forget_in_tree(heap, start, size):
+    """The hole of `size` at `start` is gone, as the bitmaps know already."""
+    if heap.tree.sizes[at(start >> 6)] == lane(size):
+        _lower_leaf(heap.tree, heap.holes.bitmaps, start >> 6)
+
+
+@inline
+def enter_in_tree(heap, start, size):
+    """A hole of `size` is new at `start`."""
+    _raise_leaf(heap.tree, start >> 6, lane(size))

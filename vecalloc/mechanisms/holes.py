@@ -2,6 +2,7 @@
 
     before   A A A A . . . . . . B      split(hole at 4, extent 2)      A A A A C C . . . . B
     before   . . A A A . . B            coalesce(block at 2)            . . . . . . . B
+    before   A . . . . . B              carve_out(from 2, 3 granules)   A . C C C . B
 
 Each function changes bitmaps and registers and returns what the policy needs to tell its own index. In *grow* the limit
 is the end of the highest live block, and the space above it is no hole: a block placed there moves the limit up,
@@ -157,6 +158,49 @@ def place_at_limit(holes, extent):
     registers[LIMIT] = limit + extent
     registers[GRANTED] += extent
     return limit
+
+
+@inline
+def carve_out(holes, address, granted):
+    """Make a live block of exactly [address, address + granted), all of it inside one hole.
+
+    What is left of the hole below and above stays a hole, however small.
+
+    Returns
+    -------
+    start, end : int64
+        The hole was [start, end).
+    """
+    bitmaps, registers = holes
+    start = previous_start(bitmaps, address)
+    end = next_start(bitmaps, address + 1)
+    if start < address:
+        set_start(bitmaps, address)
+    else:
+        unmark_hole(bitmaps, start)
+        registers[HOLES] -= 1
+    if address + granted < end:
+        set_start(bitmaps, address + granted)
+        mark_hole(bitmaps, address + granted)
+        registers[HOLES] += 1
+    registers[GRANTED] += granted
+    return start, end
+
+
+@inline
+def is_free_in_holes(heap, address, granted):
+    """1 if [address, address + granted) lies inside one hole, else 0, for any heap that stands on `holes`."""
+    bitmaps, registers = heap.holes
+    if address + granted > registers[LIMIT]:
+        return np.int64(0)
+    if is_hole(bitmaps, previous_start(bitmaps, address)) == 0:
+        return np.int64(0)
+    return np.int64(next_start(bitmaps, address + 1) >= address + granted)
+
+
+@inline
+def settle_in_holes(heap, start, size):
+    """A block was moved to `start`: nothing is kept about a block but its start in the bitmaps."""
 
 
 @inline

@@ -10,8 +10,9 @@ import numpy as np
 NONE = -1
 """What `alloc` returns when no memory is available, and what an index says when it holds nothing that fits."""
 
-TOO_LARGE, CAPACITY, FRAGMENTATION = 0, 1, 2
-"""Why a request failed: an empty pool could not serve it; total free < extent; it would fit if the holes were one."""
+TOO_LARGE, CAPACITY, FRAGMENTATION, BUDGET, SWAP_SPACE = 0, 1, 2, 3, 4
+"""Why a request failed: an empty pool could not serve it; total free < extent; it would fit if the holes were one; the
+pass that could have made them one would have exceeded the budget; no space to roll out who is in the way."""
 
 # --- columns ---
 

@@ -23,6 +23,7 @@ from vecalloc.mechanisms.bits import at, bit, highest, lowest, window_from
 from vecalloc.mechanisms.bitset import Bitset, discard, insert, insert_all, last, new_bitset, next_member, pick_bitset
 from vecalloc.mechanisms.holes import (
     Holes,
+    carve_out,
     coalesce,
     extend_holes,
     is_at_limit,
@@ -307,3 +308,30 @@ def free_into_index(heap, block):
         remove_hole(index, holes.bitmaps, holes.registers, start, block - start)
     if not is_at_limit(holes, start):
         insert_hole(index, holes.registers, start, end - start)
+
+
+@inline
+def claim_in_index(heap, address, granted):
+    """Make a live block of [address, address + granted), inside one hole."""
+    start, end = carve_out(heap.holes, address, granted)
+    forget_in_index(heap, start, end - start)
+    if start < address:
+        enter_in_index(heap, start, address - start)
+    if address + granted < end:
+        enter_in_index(heap, address + granted, end - address - granted)
+
+
+@inline
+def forget_in_index(heap, start, size):
+    """The hole of `size` at `start` is gone, as the bitmaps know already; what is new is entered later.
+
+    Of twins that share a bit both may be gone: then it is cleared twice. A twin that the bitmaps show keeps the bit,
+    whether it was there before or is entered later.
+    """
+    remove_hole(heap.index, heap.holes.bitmaps, heap.holes.registers, start, size)
+
+
+@inline
+def enter_in_index(heap, start, size):
+    """A hole of `size` is new at `start`."""
+    insert_hole(heap.index, heap.holes.registers, start, size)

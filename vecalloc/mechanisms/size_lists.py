@@ -28,6 +28,7 @@ from vecalloc.mechanisms.bitset import (
 )
 from vecalloc.mechanisms.holes import (
     Holes,
+    carve_out,
     coalesce,
     extend_holes,
     is_at_limit,
@@ -209,3 +210,26 @@ def free_into_lists(heap, block):
         unlink_hole(heap.lists, registers, start, block - start)
     if not is_at_limit(heap.holes, start):
         push_hole(heap.lists, registers, start, end - start)
+
+
+@inline
+def claim_in_lists(heap, address, granted):
+    """Make a live block of [address, address + granted), inside one hole; what is left above it is the newest hole."""
+    start, end = carve_out(heap.holes, address, granted)
+    forget_in_lists(heap, start, end - start)
+    if start < address:
+        enter_in_lists(heap, start, address - start)
+    if address + granted < end:
+        enter_in_lists(heap, address + granted, end - address - granted)
+
+
+@inline
+def forget_in_lists(heap, start, size):
+    """The hole of `size` at `start` is gone: it leaves its list from wherever it stands."""
+    unlink_hole(heap.lists, heap.holes.registers, start, size)
+
+
+@inline
+def enter_in_lists(heap, start, size):
+    """A hole of `size` is new at `start`: it goes on top."""
+    push_hole(heap.lists, heap.holes.registers, start, size)

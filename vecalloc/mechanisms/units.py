@@ -7,7 +7,10 @@ large enough come first:
                [  4  |    8    | 2 |   4  ]
     rank          1       3      0     2          classes 2, 4, 8 begin at ranks 0, 1, 3
 
-Nothing here changes while a stretch runs; in *grow* a unit is added at the end between two of them.
+The layout does not change while a stretch runs; in *grow* a unit is added at the end between two of them.
+
+Where the last freed unit is given out first, the free units of one size stand on a stack, a slice of an array. A unit
+that is claimed by its address leaves it from wherever it stands.
 """
 
 from typing import NamedTuple
@@ -118,16 +121,38 @@ def class_of(units, rank):
 
 @inline
 def rank_at(units, address):
-    """The rank of the unit that starts at this address."""
+    """The rank of the unit that holds this address; of the last unit for what lies above all of them."""
     low = np.int64(0)
     high = units.firsts[at(len(units.sizes))] - 1
     while low < high:
-        middle = (low + high) >> 1
-        if units.starts[at(units.ranks[at(middle)])] < address:
-            low = middle + 1
+        middle = (low + high + 1) >> 1
+        if units.starts[at(units.ranks[at(middle)])] <= address:
+            low = middle
         else:
-            high = middle
+            high = middle - 1
     return units.ranks[at(low)]
+
+
+@inline
+def is_in_unit(units, rank, address, granted):
+    """Whether the unit of this rank, which holds `address` if any does, holds [address, address + granted)."""
+    return address + granted <= units.starts[at(rank)] + units.sizes[at(class_of(units, rank))]
+
+
+@inline
+def place_in_stack(stack, bottom, top, address):
+    """Where the unit at `address` stands in stack[bottom:top], looked for from the top; bottom - 1 if it does not."""
+    i = top - 1
+    while i >= bottom and stack[at(i)] != address:
+        i -= 1
+    return i
+
+
+@inline
+def leave_stack(stack, bottom, top, address):
+    """Take the unit at `address` out of stack[bottom:top]: those above it move down."""
+    for i in range(place_in_stack(stack, bottom, top, address), top - 1):
+        stack[at(i)] = stack[at(i + 1)]
 
 
 @inline

@@ -7,10 +7,20 @@ Source: Knuth, TAOCP vol. 1, section 2.5 (best-fit method); Wilson et al. (1995)
 
 from vecalloc.kernel import inline, kernel
 from vecalloc.loops import process_each, replay_each
-from vecalloc.mechanisms.holes import holes_of_heap, place_at_limit, why_no_hole_fits
+from vecalloc.mechanisms.changes import reindex_each
+from vecalloc.mechanisms.holes import (
+    holes_of_heap,
+    is_free_in_holes,
+    place_at_limit,
+    settle_in_holes,
+    why_no_hole_fits,
+)
 from vecalloc.mechanisms.size_index import (
     IndexHeap,
+    claim_in_index,
+    enter_in_index,
     extend_index_heap,
+    forget_in_index,
     free_into_index,
     grant_from_index,
     largest_in_index,
@@ -32,6 +42,11 @@ pick = pick_index_heap
 free = free_into_index
 largest = largest_in_index
 cause = why_no_hole_fits
+claim = claim_in_index
+is_free = is_free_in_holes
+forget = forget_in_index
+enter = enter_in_index
+settle = settle_in_holes
 
 
 @inline
@@ -44,12 +59,18 @@ def alloc(pool, extent):
 
 
 @kernel
-def replay(pools, events, ledger, cursors, first, last):
+def replay(pools, events, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
-    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes, cursors, first, last)
 
 
 @kernel
-def process(pools, flow, ledger, cursors, first, last):
+def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
-    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)
+
+
+@kernel
+def reindex(pools, changes):
+    """Tell the index of each replica that `changes` names what a pass did to its holes."""
+    reindex_each(pick, forget, enter, settle, pools, changes)

@@ -8,10 +8,20 @@ Source: Wilson et al. (1995), section 3.5 (LIFO order among equals).
 
 from vecalloc.kernel import inline, kernel
 from vecalloc.loops import process_each, replay_each
-from vecalloc.mechanisms.holes import holes_of_heap, place_at_limit, why_no_hole_fits
+from vecalloc.mechanisms.changes import reindex_each
+from vecalloc.mechanisms.holes import (
+    holes_of_heap,
+    is_free_in_holes,
+    place_at_limit,
+    settle_in_holes,
+    why_no_hole_fits,
+)
 from vecalloc.mechanisms.size_lists import (
     ListHeap,
+    claim_in_lists,
+    enter_in_lists,
     extend_list_heap,
+    forget_in_lists,
     free_into_lists,
     grant_from_lists,
     largest_in_lists,
@@ -33,6 +43,11 @@ pick = pick_list_heap
 free = free_into_lists
 largest = largest_in_lists
 cause = why_no_hole_fits
+claim = claim_in_lists
+is_free = is_free_in_holes
+forget = forget_in_lists
+enter = enter_in_lists
+settle = settle_in_holes
 
 
 @inline
@@ -45,12 +60,18 @@ def alloc(pool, extent):
 
 
 @kernel
-def replay(pools, events, ledger, cursors, first, last):
+def replay(pools, events, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
-    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes, cursors, first, last)
 
 
 @kernel
-def process(pools, flow, ledger, cursors, first, last):
+def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
-    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)
+
+
+@kernel
+def reindex(pools, changes):
+    """Tell the index of each replica that `changes` names what a pass did to its holes."""
+    reindex_each(pick, forget, enter, settle, pools, changes)

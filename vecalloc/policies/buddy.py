@@ -16,7 +16,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import process_each, replay_each
-from vecalloc.mechanisms.bits import at, bit, bits_from, ceil_log2, lowest
+from vecalloc.mechanisms.bits import at, bit, bits_from, ceil_log2, highest, lowest
 from vecalloc.mechanisms.bitset import (
     Bitset,
     contains,
@@ -30,7 +30,8 @@ from vecalloc.mechanisms.bitset import (
     rows_of,
 )
 from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
-from vecalloc.mechanisms.registers import GRANTED, HOLES, NONE, ORDER, ORDERS_FREE
+from vecalloc.mechanisms.changes import reindex_each
+from vecalloc.mechanisms.registers import GRANTED, HOLES, LIMIT, NONE, ORDER, ORDERS_FREE
 from vecalloc.policies.table import Rules
 
 
@@ -82,10 +83,29 @@ def holes(state: State, replica: int) -> np.ndarray:
     return table[np.argsort(table[:, 0])]
 
 
+def tags(state: State) -> np.ndarray:
+    """Where each live block starts its order, uint8 (replicas, granules); elsewhere anything."""
+    return state.order_at
+
+
 @rows
 def pick(state, r):
     """Replica r's rows, and its registers."""
     return State(pick_bitset(state.free_blocks, r), state.order_at[r], state.registers[r]), state.registers[r]
+
+
+@inline
+def _put(pool, order, i):
+    """Block i of an order is free."""
+    if insert(pool.free_blocks, order, i):
+        pool.registers[ORDERS_FREE] |= bit(order)
+
+
+@inline
+def _take(pool, order, i):
+    """Block i of an order is no free block any more."""
+    if discard(pool.free_blocks, order, i):
+        pool.registers[ORDERS_FREE] &= ~bit(order)
 
 
 @inline
@@ -98,15 +118,13 @@ def alloc(pool, extent):
         return np.int64(NONE)
     found = lowest(orders)
     i = first(pool.free_blocks, found)
-    if discard(pool.free_blocks, found, i):
-        registers[ORDERS_FREE] &= ~bit(found)
+    _take(pool, found, i)
     address = i << found
     registers[HOLES] += found - order - 1
     registers[GRANTED] += np.int64(1) << order
     while found > order:
         found -= 1
-        if insert(pool.free_blocks, found, (address >> found) + 1):
-            registers[ORDERS_FREE] |= bit(found)
+        _put(pool, found, (address >> found) + 1)
     pool.order_at[at(address)] = order
     return address
 
@@ -120,13 +138,66 @@ def free(pool, address):
     registers[HOLES] += 1
     i = address >> order
     while order < registers[ORDER] and contains(pool.free_blocks, order, i ^ 1) != 0:
-        if discard(pool.free_blocks, order, i ^ 1):
-            registers[ORDERS_FREE] &= ~bit(order)
+        _take(pool, order, i ^ 1)
         registers[HOLES] -= 1
         i >>= 1
         order += 1
-    if insert(pool.free_blocks, order, i):
-        registers[ORDERS_FREE] |= bit(order)
+    _put(pool, order, i)
+
+
+@inline
+def _order_around(pool, address, order):
+    """The order, at least `order`, of the free block that holds `address`; NONE if there is none."""
+    orders = pool.registers[ORDERS_FREE] & bits_from(order)
+    while orders != 0:
+        order = lowest(orders)
+        if contains(pool.free_blocks, order, address >> order) != 0:
+            return order
+        orders &= orders - 1
+    return np.int64(NONE)
+
+
+@inline
+def claim(pool, address, granted):
+    """Make a live block of [address, address + granted), a buddy that is free or part of one that is."""
+    order = highest(granted)
+    found = _order_around(pool, address, order)
+    _take(pool, found, address >> found)
+    pool.registers[HOLES] += found - order - 1
+    pool.registers[GRANTED] += granted
+    while found > order:
+        found -= 1
+        _put(pool, found, (address >> found) ^ 1)
+    pool.order_at[at(address)] = order
+
+
+@inline
+def is_free(pool, address, granted):
+    """1 if [address, address + granted) lies inside one free block, else 0."""
+    if address + granted > pool.registers[LIMIT]:
+        return np.int64(0)
+    order = _order_around(pool, address, ceil_log2(granted))
+    return np.int64(order >= 0 and address + granted <= ((address >> order) + 1) << order)
+
+
+@inline
+def forget(pool, start, size):
+    """The free block of `size` at `start` is no more."""
+    order = highest(size)
+    _take(pool, order, start >> order)
+
+
+@inline
+def enter(pool, start, size):
+    """A free block of `size` is new at `start`."""
+    order = highest(size)
+    _put(pool, order, start >> order)
+
+
+@inline
+def settle(pool, start, size):
+    """A block of `size` was moved to `start`."""
+    pool.order_at[at(start)] = highest(size)
 
 
 largest = largest_buddy
@@ -134,12 +205,18 @@ cause = cause_in_buddies
 
 
 @kernel
-def replay(pools, events, ledger, cursors, first, last):
+def replay(pools, events, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
-    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes, cursors, first, last)
 
 
 @kernel
-def process(pools, flow, ledger, cursors, first, last):
+def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
-    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)
+
+
+@kernel
+def reindex(pools, changes):
+    """Tell the index of each replica that `changes` names what a pass did to its holes."""
+    reindex_each(pick, forget, enter, settle, pools, changes)

@@ -16,9 +16,10 @@ import numpy as np
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.ledger import ORDERS
 from vecalloc.loops import process_each, replay_each
-from vecalloc.mechanisms.bits import at, bit, bits_from, ceil_log2, lowest
+from vecalloc.mechanisms.bits import at, bit, bits_from, ceil_log2, highest, lowest
 from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
-from vecalloc.mechanisms.registers import GRANTED, HOLES, NONE, ORDER, ORDERS_FREE
+from vecalloc.mechanisms.changes import reindex_each
+from vecalloc.mechanisms.registers import GRANTED, HOLES, LIMIT, NONE, ORDER, ORDERS_FREE
 from vecalloc.policies.table import Rules
 
 _FREE = 128
@@ -83,6 +84,11 @@ def holes(state: State, replica: int) -> np.ndarray:
     """All free blocks in address order: int64 (n, 2), start and size in granules."""
     starts = np.flatnonzero(state.tags[replica] & _FREE)
     return np.stack([starts, np.int64(1) << (state.tags[replica, starts] & (_FREE - 1)).astype(np.int64)], axis=1)
+
+
+def tags(state: State) -> np.ndarray:
+    """Where each live block starts its order, uint8 (replicas, granules); elsewhere anything."""
+    return state.tags
 
 
 @rows
@@ -173,17 +179,79 @@ def free(pool, address):
     _push(pool, order, address)
 
 
+@inline
+def _order_around(pool, address, order):
+    """The order, at least `order`, of the free block that holds `address`; NONE if there is none."""
+    orders = pool.registers[ORDERS_FREE] & bits_from(order)
+    while orders != 0:
+        order = lowest(orders)
+        if pool.tags[at(address & bits_from(order))] == order | _FREE:
+            return order
+        orders &= orders - 1
+    return np.int64(NONE)
+
+
+@inline
+def claim(pool, address, granted):
+    """Make a live block of [address, address + granted), a buddy that is free or part of one that is.
+
+    The free block is split down to it, and each split pushes the half that does not hold the address.
+    """
+    order = highest(granted)
+    found = _order_around(pool, address, order)
+    _unlink(pool, found, address & bits_from(found))
+    pool.registers[HOLES] += found - order - 1
+    pool.registers[GRANTED] += granted
+    while found > order:
+        found -= 1
+        _push(pool, found, (address ^ bit(found)) & bits_from(found))
+    pool.tags[at(address)] = order
+
+
+@inline
+def is_free(pool, address, granted):
+    """1 if [address, address + granted) lies inside one free block, else 0."""
+    if address + granted > pool.registers[LIMIT]:
+        return np.int64(0)
+    order = _order_around(pool, address, ceil_log2(granted))
+    return np.int64(order >= 0 and address + granted <= ((address >> order) + 1) << order)
+
+
+@inline
+def forget(pool, start, size):
+    """The free block of `size` at `start` is no more: it leaves its stack from wherever it stands."""
+    _unlink(pool, highest(size), start)
+
+
+@inline
+def enter(pool, start, size):
+    """A free block of `size` is new at `start`: it goes on top."""
+    _push(pool, highest(size), start)
+
+
+@inline
+def settle(pool, start, size):
+    """A block of `size` was moved to `start`."""
+    pool.tags[at(start)] = highest(size)
+
+
 largest = largest_buddy
 cause = cause_in_buddies
 
 
 @kernel
-def replay(pools, events, ledger, cursors, first, last):
+def replay(pools, events, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
-    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes, cursors, first, last)
 
 
 @kernel
-def process(pools, flow, ledger, cursors, first, last):
+def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
-    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)
+
+
+@kernel
+def reindex(pools, changes):
+    """Tell the index of each replica that `changes` names what a pass did to its holes."""
+    reindex_each(pick, forget, enter, settle, pools, changes)

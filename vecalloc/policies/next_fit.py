@@ -17,9 +17,13 @@ import numpy as np
 from vecalloc.kernel import inline, kernel
 from vecalloc.loops import process_each, replay_each
 from vecalloc.mechanisms.bitmaps import previous_start
+from vecalloc.mechanisms.changes import reindex_each
 from vecalloc.mechanisms.hole_tree import (
     TreeHeap,
+    claim_in_tree,
+    enter_in_tree,
     extend_tree_heap,
+    forget_in_tree,
     free_into_tree,
     grant_from_tree,
     lane,
@@ -30,7 +34,13 @@ from vecalloc.mechanisms.hole_tree import (
     root,
     scan_word,
 )
-from vecalloc.mechanisms.holes import holes_of_heap, place_at_limit, why_no_hole_fits
+from vecalloc.mechanisms.holes import (
+    holes_of_heap,
+    is_free_in_holes,
+    place_at_limit,
+    settle_in_holes,
+    why_no_hole_fits,
+)
 from vecalloc.mechanisms.registers import CURSOR, GRANTED, NONE
 from vecalloc.policies.table import Rules
 
@@ -46,6 +56,11 @@ pick = pick_tree_heap
 free = free_into_tree
 largest = largest_in_tree
 cause = why_no_hole_fits
+claim = claim_in_tree
+is_free = is_free_in_holes
+forget = forget_in_tree
+enter = enter_in_tree
+settle = settle_in_holes
 
 
 @inline
@@ -75,12 +90,18 @@ def alloc(pool, extent):
 
 
 @kernel
-def replay(pools, events, ledger, cursors, first, last):
+def replay(pools, events, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
-    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes, cursors, first, last)
 
 
 @kernel
-def process(pools, flow, ledger, cursors, first, last):
+def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
-    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)
+
+
+@kernel
+def reindex(pools, changes):
+    """Tell the index of each replica that `changes` names what a pass did to its holes."""
+    reindex_each(pick, forget, enter, settle, pools, changes)

@@ -14,9 +14,9 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.loops import process_each, replay_each
-from vecalloc.mechanisms.bits import highest
 from vecalloc.mechanisms.bitset import (
     Bitset,
+    contains,
     discard,
     extend_bitset,
     first,
@@ -28,12 +28,14 @@ from vecalloc.mechanisms.bitset import (
 from vecalloc.mechanisms.equal_units import (
     cause_in_equal_units,
     equal_unit_registers,
+    is_in_equal_unit,
     largest_equal_unit,
     reach_in_units,
     take_fresh_unit,
+    unit_at,
     unit_table,
 )
-from vecalloc.mechanisms.registers import FREED, GRANTED, HOLES, NONE, UNIT
+from vecalloc.mechanisms.registers import FREED, GRANTED, HOLES, NONE, UNIT, UNITS
 from vecalloc.policies.table import Rules
 
 
@@ -88,12 +90,34 @@ def alloc(pool, extent):
 def free(pool, address):
     """Give back the block at `address`."""
     registers = pool.registers
-    unit = registers[UNIT]
-    i = address >> highest(unit) if unit & (unit - 1) == 0 else address // unit  # a division costs 3 ns
-    insert(pool.freed, 0, i)
+    insert(pool.freed, 0, unit_at(registers, address))
     registers[FREED] += 1
     registers[HOLES] += 1
-    registers[GRANTED] -= unit
+    registers[GRANTED] -= registers[UNIT]
+
+
+@inline
+def claim(pool, address, granted):
+    """Make a live block of the free unit at `address`."""
+    registers = pool.registers
+    i = unit_at(registers, address)
+    while registers[UNITS] <= i:  # those below one that is in use are free like any that were freed
+        insert(pool.freed, 0, registers[UNITS])
+        registers[UNITS] += 1
+        registers[FREED] += 1
+    discard(pool.freed, 0, i)
+    registers[FREED] -= 1
+    registers[HOLES] -= 1
+    registers[GRANTED] += granted
+
+
+@inline
+def is_free(pool, address, granted):
+    """1 if [address, address + granted) lies inside one free unit, else 0."""
+    if not is_in_equal_unit(pool.registers, address, granted):
+        return np.int64(0)
+    i = unit_at(pool.registers, address)
+    return np.int64(1) if i >= pool.registers[UNITS] else contains(pool.freed, 0, i)
 
 
 largest = largest_equal_unit
@@ -101,12 +125,12 @@ cause = cause_in_equal_units
 
 
 @kernel
-def replay(pools, events, ledger, cursors, first, last):
+def replay(pools, events, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
-    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes, cursors, first, last)
 
 
 @kernel
-def process(pools, flow, ledger, cursors, first, last):
+def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
-    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)

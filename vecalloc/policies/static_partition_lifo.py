@@ -15,12 +15,15 @@ from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.equal_units import (
     cause_in_equal_units,
     equal_unit_registers,
+    is_in_equal_unit,
     largest_equal_unit,
     reach_in_units,
     take_fresh_unit,
+    unit_at,
     unit_table,
 )
-from vecalloc.mechanisms.registers import FREED, GRANTED, HOLES, NONE, UNIT
+from vecalloc.mechanisms.registers import FREED, GRANTED, HOLES, NONE, UNIT, UNITS
+from vecalloc.mechanisms.units import leave_stack, place_in_stack
 from vecalloc.policies.table import Rules
 
 
@@ -86,17 +89,53 @@ def free(pool, address):
     registers[GRANTED] -= registers[UNIT]
 
 
+@inline
+def _stack_up_to(pool, i):
+    """Put the units up to i that were never in use on the stack: below all others, the lowest on top."""
+    registers, stack = pool.registers, pool.stack
+    fresh = i + 1 - registers[UNITS]
+    for k in range(registers[FREED] - 1, -1, -1):
+        stack[at(k + fresh)] = stack[at(k)]
+    for k in range(fresh):
+        stack[at(k)] = (i - k) * registers[UNIT]
+    registers[FREED] += fresh
+    registers[UNITS] = i + 1
+
+
+@inline
+def claim(pool, address, granted):
+    """Make a live block of the free unit at `address`: it leaves the stack from wherever it stands."""
+    registers = pool.registers
+    i = unit_at(registers, address)
+    if i >= registers[UNITS]:
+        _stack_up_to(pool, i)
+    leave_stack(pool.stack, 0, registers[FREED], address)
+    registers[FREED] -= 1
+    registers[HOLES] -= 1
+    registers[GRANTED] += granted
+
+
+@inline
+def is_free(pool, address, granted):
+    """1 if [address, address + granted) lies inside one free unit, else 0."""
+    registers = pool.registers
+    if not is_in_equal_unit(registers, address, granted):
+        return np.int64(0)
+    i = unit_at(registers, address)
+    return np.int64(i >= registers[UNITS] or place_in_stack(pool.stack, 0, registers[FREED], i * registers[UNIT]) >= 0)
+
+
 largest = largest_equal_unit
 cause = cause_in_equal_units
 
 
 @kernel
-def replay(pools, events, ledger, cursors, first, last):
+def replay(pools, events, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
-    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes, cursors, first, last)
 
 
 @kernel
-def process(pools, flow, ledger, cursors, first, last):
+def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
-    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)

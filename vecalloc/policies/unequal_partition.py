@@ -15,6 +15,7 @@ from vecalloc.loops import process_each, replay_each
 from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.bitset import (
     Bitset,
+    contains,
     discard,
     insert,
     insert_all,
@@ -31,6 +32,7 @@ from vecalloc.mechanisms.units import (
     cause_in_units,
     class_for,
     class_of,
+    is_in_unit,
     new_units,
     pick_units,
     rank_at,
@@ -114,6 +116,21 @@ def free(pool, address):
 
 
 @inline
+def claim(pool, address, granted):
+    """Make a live block of the free unit at `address`."""
+    discard(pool.ranks, 0, rank_at(pool.units, address))
+    pool.registers[HOLES] -= 1
+    pool.registers[GRANTED] += granted
+
+
+@inline
+def is_free(pool, address, granted):
+    """1 if [address, address + granted) lies inside one free unit, else 0."""
+    rank = rank_at(pool.units, address)
+    return contains(pool.ranks, 0, rank) if is_in_unit(pool.units, rank, address, granted) else np.int64(0)
+
+
+@inline
 def largest(pool):
     """The size of the largest free unit."""
     rank = last(pool.ranks, 0)
@@ -124,12 +141,12 @@ cause = cause_in_units
 
 
 @kernel
-def replay(pools, events, ledger, cursors, first, last):
+def replay(pools, events, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
-    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes, cursors, first, last)
 
 
 @kernel
-def process(pools, flow, ledger, cursors, first, last):
+def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
-    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)

@@ -20,8 +20,11 @@ from vecalloc.mechanisms.units import (
     cause_in_units,
     class_for,
     class_of,
+    is_in_unit,
+    leave_stack,
     new_units,
     pick_units,
+    place_in_stack,
     rank_at,
 )
 from vecalloc.policies.table import Rules
@@ -140,6 +143,32 @@ def free(pool, address):
 
 
 @inline
+def claim(pool, address, granted):
+    """Make a live block of the free unit at `address`: it leaves its stack from wherever it stands."""
+    units = pool.units
+    c = class_of(units, rank_at(units, address))
+    bottom = units.firsts[at(c)]
+    leave_stack(pool.stacks, bottom, bottom + pool.depths[at(c)], address)
+    pool.depths[at(c)] -= 1
+    if pool.depths[at(c)] == 0:
+        discard(pool.classes, 0, c)
+    pool.registers[HOLES] -= 1
+    pool.registers[GRANTED] += granted
+
+
+@inline
+def is_free(pool, address, granted):
+    """1 if [address, address + granted) lies inside one free unit, else 0."""
+    units = pool.units
+    rank = rank_at(units, address)
+    if not is_in_unit(units, rank, address, granted):
+        return np.int64(0)
+    c = class_of(units, rank)
+    bottom = units.firsts[at(c)]
+    return np.int64(place_in_stack(pool.stacks, bottom, bottom + pool.depths[at(c)], units.starts[at(rank)]) >= bottom)
+
+
+@inline
 def largest(pool):
     """The size of the largest free unit."""
     c = last(pool.classes, 0)
@@ -150,12 +179,12 @@ cause = cause_in_units
 
 
 @kernel
-def replay(pools, events, ledger, cursors, first, last):
+def replay(pools, events, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 to the end of their stretch."""
-    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, cursors, first, last)
+    replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes, cursors, first, last)
 
 
 @kernel
-def process(pools, flow, ledger, cursors, first, last):
+def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
-    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, cursors, first, last)
+    process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)

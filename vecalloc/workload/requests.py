@@ -6,10 +6,16 @@
     arrivals = "poisson"                                  see arrivals.py
     load = 0.9                                            or rate = 100: requests a unit of time
 
+    work, active, idle = ...                              instead of lifetimes: processes (see processes.py), with a
+    priority = 0                                          priority each, of any law
+
 *Load* is a target: arrival rate x mean life x mean requested bytes / pool, the share of the pool that would be
 requested on average if every request were served and nothing were lost. It is the same for all policies. In a fleet
 profile the life goes with the size, so mean life x mean bytes is the mean of their product.
 With phases, load and rate are those of a segment whose rate is 1 and whose lifetimes are the usual ones.
+Of processes, the load is arrival rate x mean work x mean requested bytes / pool: what they hold while they work, which
+no swapping can take from them, so that a load above 1 can never be served. (How long they are there besides depends on
+the number of their idle phases, whose mean has no closed form for most laws.)
 
 Requests and their lifetimes come from one stream each, arrivals from a third: which request is which never depends on
 when it arrives, or on what a policy did. (Where a phase has lifetimes of its own, they come from a fourth.)
@@ -36,7 +42,35 @@ from vecalloc.workload.streams import CHUNK, LIFETIMES, PHASES, SIZES, VICTIMS, 
 REVISION = 1
 """Raised whenever sizes, lifetimes and arrivals are put together in another way than before."""
 
-_KEYS = ("sizes", "lifetimes", "arrivals", "batch", "load", "rate", "phases")
+PROCESSES_REVISION = 1
+"""Raised whenever processes.py draws other phases or priorities than before."""
+
+_OF_PROCESSES = ("work", "active", "idle")
+_KEYS = ("sizes", "lifetimes", *_OF_PROCESSES, "priority", "arrivals", "batch", "load", "rate", "phases")
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What processes do with their time.
+
+    Attributes
+    ----------
+    work : Law
+        Of all active phases of a process together.
+    active, idle : Law
+        Of one phase.
+    priority : Law
+    """
+
+    work: Law
+    active: Law
+    idle: Law
+    priority: Law
+
+    def canonical(self) -> dict[str, Any]:
+        """What determines the draws, as plain data."""
+        laws = {"work": self.work, "active": self.active, "idle": self.idle, "priority": self.priority}
+        return {name: law.canonical() for name, law in laws.items()} | {"revision": PROCESSES_REVISION}
 
 
 @dataclass(frozen=True)
@@ -47,10 +81,12 @@ class Workload:
     ----------
     sizes : Sizes
     lifetimes : Law or None
-        None: blocks do not die by themselves (fill-then-free). Of a fleet: its shape, scaled to the mean life of each
-        size.
+        None: blocks do not die by themselves (fill-then-free, processes). Of a fleet: its shape, scaled to the mean
+        life of each size.
     arrivals : Arrivals
     load, rate : float or None
+    behaviour : Behaviour or None
+        None: what arrives is no process, but a request.
     """
 
     sizes: Sizes
@@ -58,6 +94,12 @@ class Workload:
     arrivals: Arrivals
     load: float | None
     rate: float | None
+    behaviour: Behaviour | None = None
+
+    @property
+    def processes(self) -> bool:
+        """Whether processes arrive, which work and idle, and not requests."""
+        return self.behaviour is not None
 
     @property
     def fleet(self) -> bool:
@@ -70,7 +112,12 @@ class Workload:
         return not self.arrivals.timed
 
     def mean_size_life(self) -> float:
-        """E[requested bytes x life]: bytes that live on average at one request a unit of time."""
+        """E[requested bytes x life]: bytes that live on average at one request a unit of time.
+
+        Of processes: E[requested bytes x work], the bytes of those that work.
+        """
+        if self.behaviour is not None:
+            return self.sizes.mean() * self.behaviour.work.mean()
         if self.fleet:
             return self.sizes.mean_size_life()
         return self.sizes.mean() * (self.lifetimes.mean() if self.lifetimes else 1.0)
@@ -93,7 +140,7 @@ class Workload:
 
     def canonical(self) -> dict[str, Any]:
         """What determines the requests, as plain data: part of the id of every row."""
-        return {
+        asked = {
             "sizes": self.sizes.canonical(),
             "lifetimes": self.lifetimes.canonical() if self.lifetimes else None,
             "arrivals": self.arrivals.canonical(),
@@ -101,6 +148,7 @@ class Workload:
             "rate": self.rate,
             "revisions": [REVISION, LAWS_REVISION, SIZES_REVISION],
         }
+        return asked | ({"processes": self.behaviour.canonical()} if self.behaviour is not None else {})
 
 
 def workload_of(table: Mapping[str, Any], key: str = "workload", folder: str | Path = ".") -> Workload:
@@ -129,11 +177,58 @@ def workload_of(table: Mapping[str, Any], key: str = "workload", folder: str | P
     sizes = sizes_of(table["sizes"], f"{key}.sizes", folder)
     phases = phases_of(table["phases"], f"{key}.phases", folder) if table.get("phases") is not None else None
     arrivals = arrivals_of(table.get("arrivals", "poisson"), table.get("batch"), phases, key, folder)
-    lifetimes = _lifetimes_of(table, key, folder, sizes, arrivals)
+    behaviour = _behaviour_of(table, key, folder, arrivals)
+    lifetimes = _lifetimes_of(table, key, folder, sizes, arrivals) if behaviour is None else None
     load, rate = (_positive(table.get(name), f"{key}.{name}") for name in ("load", "rate"))
-    workload = Workload(sizes, lifetimes, arrivals, load, rate)
+    workload = Workload(sizes, lifetimes, arrivals, load, rate, behaviour)
     _check_rate(workload, key)
     return workload
+
+
+def _behaviour_of(table: Mapping[str, Any], key: str, folder: Path, arrivals: Arrivals) -> Behaviour | None:
+    """Check what processes do with their time; None: there are none."""
+    given = [name for name in _OF_PROCESSES if table.get(name) is not None]
+    if not given:
+        if (priority := table.get("priority")) is not None:
+            raise InputError(
+                f"{key}.priority is {priority!r}, but only processes have one: leave it out, or write work, active and "
+                "idle instead of lifetimes"
+            )
+        return None
+    for name in _OF_PROCESSES:
+        if name not in given:
+            raise InputError(
+                f"{key}.{name} is missing, but {key}.{given[0]} is {table[given[0]]!r}, and processes need work, "
+                "active and idle: write a law such as {dist = 'expon', scale = 1.0}"
+            )
+    _check_processes(table, key, arrivals)
+    work, active, idle = (law_of(table[name], f"{key}.{name}", folder, at_least=0.0) for name in _OF_PROCESSES)
+    if not active.support()[1] > 0:
+        raise InputError(
+            f"{key}.active is {table['active']!r}, so that no work is ever done: choose a law that draws more than 0"
+        )
+    priority = table.get("priority")
+    return Behaviour(work, active, idle, law_of(0.0 if priority is None else priority, f"{key}.priority", folder))
+
+
+def _check_processes(table: Mapping[str, Any], key: str, arrivals: Arrivals) -> None:
+    """Complain about what does not go with processes."""
+    if table.get("lifetimes") is not None:
+        raise InputError(
+            f"{key}.lifetimes is {table['lifetimes']!r}, but processes ({key}.work) leave when their work is done: "
+            "leave it out, or leave work, active and idle out"
+        )
+    if not arrivals.timed:
+        raise InputError(
+            f"{key}.arrivals is {arrivals.kind!r}, but processes ({key}.work) arrive at times of their own: write "
+            "poisson, tick or a law of the gaps"
+        )
+    for i, phase in enumerate(arrivals.phases.segments if arrivals.phases else ()):
+        if phase.lifetimes is not None:
+            raise InputError(
+                f"{key}.phases.{i}.lifetimes is {table['phases'][i]['lifetimes']!r}, but processes ({key}.work) leave "
+                "when their work is done: leave it out"
+            )
 
 
 def _lifetimes_of(table: Mapping[str, Any], key: str, folder: Path, sizes: Sizes, arrivals: Arrivals) -> Law | None:
@@ -177,13 +272,15 @@ def _check_rate(workload: Workload, key: str) -> None:
         return
     bytes_alive = workload.mean_size_life()
     if not 0 < bytes_alive < float("inf"):
-        means = f"sizes {workload.sizes.mean()}, lifetimes {workload.lifetimes.mean() if workload.lifetimes else None}"
+        law = workload.behaviour.work if workload.behaviour is not None else workload.lifetimes
+        name = "work" if workload.processes else "lifetimes"
+        means = f"sizes {workload.sizes.mean()}, {name} {law.mean() if law else None}"
         raise InputError(
             f"{key}.load is {load}, but a load needs laws with a finite mean above 0 ({means}): give a rate, or bounds"
         )
 
 
-_ENDLESS = 1 << 40
+ENDLESS = 1 << 40
 """More requests than anybody waits for."""
 
 
@@ -207,7 +304,7 @@ class Requests:
         self._workload = workload
         self._seed, self._replica, self._total = seed, replica, total
         self._arrivals = ArrivalTimes(workload.arrivals, rate, seed, replica, total)
-        self._coming, self._again = (ArrivalTimes(workload.arrivals, rate, seed, replica, _ENDLESS) for _ in range(2))
+        self._coming, self._again = (ArrivalTimes(workload.arrivals, rate, seed, replica, ENDLESS) for _ in range(2))
         self._requests = 0
         self._words = 0
 

@@ -10,7 +10,7 @@ import numpy as np
 CHUNK = 1 << 14
 """Draws of a chunk; the last one of a replica is as long as what is left."""
 
-SIZES, LIFETIMES, ARRIVALS, PLACEMENT, PINNED, VICTIMS, PHASES = range(7)
+SIZES, LIFETIMES, ARRIVALS, PLACEMENT, PINNED, VICTIMS, PHASES, WORK, ACTIVE, IDLE, PRIORITY = range(11)
 """The streams. Their numbers are part of every result: new ones are added at the end."""
 
 
