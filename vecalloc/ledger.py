@@ -49,7 +49,13 @@ ALLOCATED, PASSES, BLOCKS_MOVED, MOVED, LONGEST_PASS, PASSES_REFUSED = 35, 36, 3
 """Compaction, where it is set: granules granted so far; passes; blocks and granules that they moved; the most granules
 that one moved; passes that would have exceeded the budget."""
 
-COUNTS = 48
+SWAPS_IN, SWAPS_OUT, BYTES_IN, BYTES_OUT, COMPLETED = 41, 42, 43, 44, 45
+"""Processes: transfers from and to the disk that are done, and their bytes; processes that have finished."""
+
+WORKING, IMAGES, IMAGE_BYTES = 46, 47, 48
+"""Processes now: how many work; images on the swap space, and their bytes."""
+
+COUNTS = 56
 
 # --- columns of integrals ---
 
@@ -66,10 +72,18 @@ COUNTS = 48
     I_TOP,
     I_ENDS,
     I_QUEUE,
-) = range(12)
-"""Integrals over time; I_TOP and I_ENDS are geometry."""
+    I_WORKING,
+    I_IMAGES,
+    I_BUSY,
+    WAITED,
+    WAITED_AGAIN,
+    SLOWDOWN,
+) = range(18)
+"""Integrals over time; I_TOP and I_ENDS are geometry. Of processes: integrals of WORKING, of IMAGES, of whether the
+disk is busy; sums of the time from arrival to placement, of the time from the end of an idle phase to the next
+placement, and of slow-downs of those that have finished."""
 
-INTEGRALS = 16
+INTEGRALS = 24
 
 # --- the columns by name, for tables ---
 
@@ -80,18 +94,20 @@ COUNT_NAMES = (
     "exact_fits", "neighbours_0", "neighbours_1", "neighbours_2", "placed_sum", "bottom_taken",
     "delayed_queue", "delayed_capacity", "delayed_fragmentation", "delayed_budget", "delayed_swap_space", "queue",
     "unstable", "allocated", "passes", "blocks_moved", "moved", "longest_pass", "passes_refused",
+    "swaps_in", "swaps_out", "bytes_in", "bytes_out", "completed", "working", "images", "image_bytes",
 )  # fmt: skip
 
 INTEGRAL_NAMES = (
     "duration", "time_requested", "time_live", "time_granted", "time_limit", "time_largest", "time_holes",
-    "time_blocks", "time_high_water", "time_top", "time_ends", "time_queue",
+    "time_blocks", "time_high_water", "time_top", "time_ends", "time_queue", "time_working", "time_images",
+    "time_busy", "waited", "waited_again", "slowdown",
 )  # fmt: skip
 
 ADDS_UP = np.zeros(COUNTS, bool)
 """Which counts are sums over events: what happened before a warm-up ends can be taken off them. The others are states
 and peaks."""
 ADDS_UP[[*range(ALLOCS, BLOCKS), *range(EXACT_FITS, BOTTOM_TAKEN), *range(DELAYED, QUEUE)]] = True
-ADDS_UP[[ALLOCATED, PASSES, BLOCKS_MOVED, MOVED, PASSES_REFUSED]] = True
+ADDS_UP[[ALLOCATED, PASSES, BLOCKS_MOVED, MOVED, PASSES_REFUSED, *range(SWAPS_IN, WORKING)]] = True
 
 # --- geometry of the buddy system: columns of `orders` ---
 

@@ -1,24 +1,28 @@
 """What a run comes to, straight from the definitions: lists of blocks and holes, summed up after every event.
 
     book = Book(policy, pool, extent_of, bins)   before the first event; `policy` is a naive reference
+    book = Book(policy, pool, extent_of, bins, heap)             `heap` is a Compactor of the policy: blocks move
     book.alloc(name, size, lasts)                an alloc, and how long the state after it lasts
     book.free(name, lasts)
-    book.metrics(granule, grows), book.geometry(granule, orders), book.failures, book.addresses, book.history
+    book.metrics(granule, grows, bandwidth), book.geometry(granule, orders), book.failures, book.addresses, book.history
 
 Everything is in granules inside and recomputed from the policy's own lists; nothing is carried along but sums.
 """
 
 from .buddy import Buddy, order_of
 from .static_partition import StaticPartition
+from .still import Still
 
 
 class Book:
-    def __init__(self, policy, pool, extent_of, bins=1):
+    def __init__(self, policy, pool, extent_of, bins=1, heap=None):
         self.policy, self.extent_of = policy, extent_of
+        self.heap = Still(policy) if heap is None else heap
+        policy.alloc, policy.free = self.watched(policy.alloc), self.watched(policy.free)
         self.pool, self.bins, self.width = pool, bins, -(-pool // bins)
         self.requests = {}  # every request that would live if all were served: name -> bytes
-        self.placed = {}  # name -> (start, bytes)
-        self.failures = {"too-large": 0, "capacity": 0, "fragmentation": 0}
+        self.placed = {}  # name -> bytes
+        self.failures = {"too-large": 0, "capacity": 0, "fragmentation": 0} | ({} if heap is None else {"budget": 0})
         self.addresses, self.history = [], []
         self.frees = self.ignored = self.load = self.most_placed = 0
         self.high = self.peak = self.high_at_peak = self.requested_at_high = 0
@@ -26,21 +30,29 @@ class Book:
         self.neighbours = [0, 0, 0]
         self.passed_up, self.histogram = {}, [0] * bins
 
+    def watched(self, act):
+        """The policy's own alloc or free; what it was asked, and the holes and the limit then: after a pass, if any."""
+
+        def act_noted(asked):
+            self.asked, self.holes, self.limit = asked, self.policy.holes(), self.policy.limit
+            return act(asked)
+
+        return act_noted
+
     def alloc(self, name, size, lasts):
         policy, extent = self.policy, self.extent_of(size)
         self.requests[name] = size
         self.load = max(self.load, sum(map(self.extent_of, self.requests.values())))
-        holes, limit = policy.holes(), policy.limit
-        start = policy.alloc(extent)
+        start = self.heap.alloc(name, extent)
         if start is None:
-            self.failures[policy.cause(extent)] += 1
+            self.failures[self.heap.cause] += 1
         else:
-            self.placed[name] = start, size
+            self.placed[name] = size
             if isinstance(policy, Buddy):
-                found = self.order_found(holes, limit, extent)
+                found = self.order_found(extent)
                 self.note_placed(start, found == order_of(extent), found)
             else:
-                self.note_placed(start, isinstance(policy, StaticPartition) or len(policy.holes()) < len(holes))
+                self.note_placed(start, isinstance(policy, StaticPartition) or len(policy.holes()) < len(self.holes))
         self.addresses.append(-1 if start is None else start)
         self.note(lasts)
 
@@ -51,35 +63,37 @@ class Book:
             self.high, self.requested_at_high = end, self.requested()
         if self.requested() > self.peak:
             self.peak, self.high_at_peak = self.requested(), self.high
-        self.most_placed = max(self.most_placed, sum(self.extent_of(size) for _, size in self.placed.values()))
+        self.most_placed = max(self.most_placed, sum(map(self.extent_of, self.placed.values())))
         self.exact += used_up
         self.placed_sum += start
         self.histogram[min(start // self.width, self.bins - 1)] += 1
         for order in range(order_of(policy.blocks[start]), found):
             self.passed_up[order] = self.passed_up.get(order, 0) + 1
 
-    def order_found(self, holes, limit, extent):
+    def order_found(self, extent):
         """The order of the buddy that was just split (or taken whole), from the free blocks before the request."""
-        adequate = [size for _, size in holes if size >= 2 ** order_of(extent)]
+        adequate = [size for _, size in self.holes if size >= 2 ** order_of(extent)]
         if adequate:
             return order_of(min(adequate))
-        return self.policy.pool_order - (holes != [(0, limit)])  # the pool doubled: the whole of it, or its new half
+        return self.policy.pool_order - (
+            self.holes != [(0, self.limit)]
+        )  # the pool doubled: the whole of it, or its new half
 
     def free(self, name, lasts):
         del self.requests[name]
         self.frees += 1
-        if name in self.placed:
-            start, _ = self.placed.pop(name)
-            end = start + self.policy.blocks[start]
-            touching = sum(a + size == start or a == end for a, size in self.policy.holes())
-            self.neighbours[0 if isinstance(self.policy, StaticPartition) else min(touching, 2)] += 1
-            self.policy.free(start)
-        else:
+        _, granted = self.heap.blocks.get(name, (None, 0))
+        self.heap.free(name)
+        if self.placed.pop(name, None) is None:
             self.ignored += 1
+        else:
+            start, end = self.asked, self.asked + granted
+            touching = sum(a + size == start or a == end for a, size in self.holes)
+            self.neighbours[0 if isinstance(self.policy, StaticPartition) else min(touching, 2)] += 1
         self.note(lasts)
 
     def requested(self):
-        return sum(size for _, size in self.placed.values())
+        return sum(self.placed.values())
 
     def note(self, lasts):
         """Write down the state after an event."""
@@ -101,7 +115,8 @@ class Book:
     def integral(self, of):
         return sum(moment["lasts"] * moment[of] for moment in self.history)
 
-    def metrics(self, granule, grows):
+    def metrics(self, granule, grows, bandwidth=float("inf")):
+        heap = self.heap
         duration, last = sum(moment["lasts"] for moment in self.history), self.history[-1]
         granted, requested = self.integral("granted") * granule, self.integral("requested")
         free = self.integral("free")
@@ -114,6 +129,8 @@ class Book:
             "too_large_ratio": ratio(self.failures["too-large"], len(self.addresses)),
             "capacity_ratio": ratio(self.failures["capacity"], len(self.addresses)),
             "fragmentation_ratio": ratio(self.failures["fragmentation"], len(self.addresses)),
+            "budget_ratio": ratio(self.failures.get("budget", 0), len(self.addresses)),
+            "swap_space_ratio": 0,
             "delayed_ratio": 0,  # in recorded orders nobody waits
             "queue": 0,
             "wait": 0,
@@ -132,6 +149,13 @@ class Book:
             "johnstone_wilson_2": ratio(self.high_at_peak * granule - self.peak, self.peak),
             "johnstone_wilson_3": ratio(self.high * granule - self.requested_at_high, self.requested_at_high),
             "johnstone_wilson_4": ratio(self.high * granule - self.peak, self.peak),
+            "passes_ratio": ratio(heap.passes, len(self.addresses)),
+            "refused_ratio": ratio(heap.refused, heap.passes + heap.refused),
+            "moved_ratio": ratio(heap.granules_moved, heap.allocated),
+            "blocks_moved_ratio": ratio(heap.blocks_moved, len(self.addresses)),
+            "moving_time": ratio(heap.granules_moved * granule / bandwidth, len(self.addresses)),
+            "longest_pass": heap.longest * granule,
+            "longest_pause": heap.longest * granule / bandwidth,
             "live_requested": last["requested"],
             "granted_now": last["granted"] * granule,
             "free_now": last["free"] * granule,

@@ -34,6 +34,7 @@ from vecalloc.loops.metering import (
     pick_times,
     scatter_of,
 )
+from vecalloc.loops.words import pick_below
 from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.calendar import Calendar, next_due, pick_calendar, schedule
 from vecalloc.mechanisms.registers import BUDGET, FRAGMENTATION, GRANTED, HOLES, LIMIT, NONE, TOO_LARGE
@@ -209,7 +210,7 @@ def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes,
                 if counts[BLOCKS] == 0:  # an empty pool, and yet it does not fit: units that are too small
                     reason = IS_UNSTABLE
                     break
-                chosen = _pick_victim(words, cursor, counts[BLOCKS])
+                chosen = pick_below(words, cursor, WORD, counts[BLOCKS])
                 if chosen < 0:
                     reason = NEEDS_WORDS
                     break
@@ -288,19 +289,3 @@ def _schedule(calendar, slot, now, lives, i, number):
     """Enter when the block dies, unless it never does, or not by itself."""
     if lives is not None and lives[at(i)] < np.inf:
         schedule(calendar, slot, now + lives[at(i)], number)
-
-
-@inline
-def _pick_victim(words, cursor, count):
-    """One of `count` at random: multiply-high of 32 random bits, rejected where it would not be uniform; -1: no bits.
-
-    Source: Lemire (2019), *Fast random integer generation in an interval*.
-    """
-    least = ((1 << 32) - count) % count
-    while cursor[WORD] < cursor[WORDS]:
-        bits_of = (words[at(cursor[WORD])] >> 32) & 0xFFFFFFFF
-        cursor[WORD] += 1
-        product = bits_of * count
-        if product & 0xFFFFFFFF >= least:
-            return product >> 32
-    return np.int64(-1)

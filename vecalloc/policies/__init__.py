@@ -7,7 +7,7 @@ What a policy's file holds, and all that the rest of the house asks of it:
     holes(state, replica)                       the free runs as a table, for people and tests
     pick, alloc, free, largest, cause           inlined into the loop (see loops)
     claim, is_free                              a live block of just these granules; whether they are free
-    replay, process                             the compiled kernels
+    replay, process, swap                       the compiled kernels
 
 and, unless its places are fixed (static partitions), so that blocks can be moved:
 

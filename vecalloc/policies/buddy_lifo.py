@@ -15,7 +15,7 @@ import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
 from vecalloc.ledger import ORDERS
-from vecalloc.loops import process_each, replay_each
+from vecalloc.loops import process_each, replay_each, swap_each
 from vecalloc.mechanisms.bits import at, bit, bits_from, ceil_log2, highest, lowest
 from vecalloc.mechanisms.buddies import buddy_registers, cause_in_buddies, double_pool, largest_buddy
 from vecalloc.mechanisms.changes import reindex_each
@@ -249,6 +249,14 @@ def replay(pools, events, ledger, passes, cursors, first, last):
 def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
     process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)
+
+
+@kernel
+def swap(pools, crowds, ledger, passes, cursors, first, last):
+    """Run replicas first .. last - 1 of processes that are swapped."""
+    swap_each(
+        pick, alloc, free, largest, cause, claim, is_free, pools, crowds, ledger, passes, cursors, first, last
+    )
 
 
 @kernel

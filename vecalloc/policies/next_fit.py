@@ -15,7 +15,7 @@ Source: Knuth, TAOCP vol. 1, section 2.5, exercise 6 (roving pointer); Bays (197
 import numpy as np
 
 from vecalloc.kernel import inline, kernel
-from vecalloc.loops import process_each, replay_each
+from vecalloc.loops import process_each, replay_each, swap_each
 from vecalloc.mechanisms.bitmaps import previous_start
 from vecalloc.mechanisms.changes import reindex_each
 from vecalloc.mechanisms.hole_tree import (
@@ -99,6 +99,14 @@ def replay(pools, events, ledger, passes, cursors, first, last):
 def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
     process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)
+
+
+@kernel
+def swap(pools, crowds, ledger, passes, cursors, first, last):
+    """Run replicas first .. last - 1 of processes that are swapped."""
+    swap_each(
+        pick, alloc, free, largest, cause, claim, is_free, pools, crowds, ledger, passes, cursors, first, last
+    )
 
 
 @kernel

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vecalloc.kernel import inline, kernel, rows
-from vecalloc.loops import process_each, replay_each
+from vecalloc.loops import process_each, replay_each, swap_each
 from vecalloc.mechanisms.bitset import (
     Bitset,
     contains,
@@ -134,3 +134,11 @@ def replay(pools, events, ledger, passes, cursors, first, last):
 def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
     process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)
+
+
+@kernel
+def swap(pools, crowds, ledger, passes, cursors, first, last):
+    """Run replicas first .. last - 1 of processes that are swapped."""
+    swap_each(
+        pick, alloc, free, largest, cause, claim, is_free, pools, crowds, ledger, passes, cursors, first, last
+    )

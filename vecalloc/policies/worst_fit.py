@@ -7,7 +7,7 @@ Source: Knuth, TAOCP vol. 1, section 2.5, exercises; Wilson et al. (1995), secti
 """
 
 from vecalloc.kernel import inline, kernel
-from vecalloc.loops import process_each, replay_each
+from vecalloc.loops import process_each, replay_each, swap_each
 from vecalloc.mechanisms.changes import reindex_each
 from vecalloc.mechanisms.hole_tree import (
     TreeHeap,
@@ -72,6 +72,14 @@ def replay(pools, events, ledger, passes, cursors, first, last):
 def process(pools, flow, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of requests that wait."""
     process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes, cursors, first, last)
+
+
+@kernel
+def swap(pools, crowds, ledger, passes, cursors, first, last):
+    """Run replicas first .. last - 1 of processes that are swapped."""
+    swap_each(
+        pick, alloc, free, largest, cause, claim, is_free, pools, crowds, ledger, passes, cursors, first, last
+    )
 
 
 @kernel

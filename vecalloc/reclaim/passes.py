@@ -88,3 +88,19 @@ def note_pin(passes, slot, n):
     if passes is None:
         return
     passes.pinned[slot] = passes.to_pin[at(n)] if len(passes.to_pin) > 0 else 0
+
+
+@inline
+def to_be_pinned(passes, n):
+    """1 if the block of the chunk's alloc n is one that must stay, else 0."""
+    if passes is None:
+        return 0
+    return passes.to_pin[at(n)] if len(passes.to_pin) > 0 else 0
+
+
+@inline
+def pin(passes, slot, value):
+    """The block in a slot must stay from now on (1), or may move (0)."""
+    if passes is None:
+        return
+    passes.pinned[at(slot)] = value

@@ -1,0 +1,342 @@
+"""A policy over many replicas of processes that are swapped: what the loop runs out of is handed to it here.
+
+    kernel runs every replica  ->  who stopped early, and for want of what?
+          ^                                        |
+          +- arrivals, processes, words, room, a pass +
+
+The order of events comes about with the placements, so each policy has its own; what a process does with its time has
+been drawn before, and is the same for all.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vecalloc.ledger import new_ledger
+from vecalloc.loops.cursors import NEEDS_PASS, PASSED, REASON, REFUSED, SERVED, STOP, STRETCH_DONE
+from vecalloc.loops.swapping import NEEDS_LINE, NEEDS_NODES
+from vecalloc.loops.waiting import (
+    ARRIVAL,
+    ARRIVALS,
+    HEAD,
+    HEADS,
+    IS_UNSTABLE,
+    NEEDS_ARRIVALS,
+    NEEDS_REQUESTS,
+    NEEDS_SLOTS,
+    NEEDS_WORDS,
+    QUEUE_LIMIT,
+    SPARE,
+    WORD,
+    WORDS,
+)
+from vecalloc.mechanisms.calendar import extend_calendar, new_calendar
+from vecalloc.mechanisms.replicas import copies_of, widened
+from vecalloc.reclaim.compactor import Compactor
+from vecalloc.reclaim.crowd import (
+    BINS,
+    COMPACT,
+    COMPACT_SWAP,
+    CROWD_CURSORS,
+    EXTENT,
+    FACTS,
+    LARGEST_IDLE,
+    LINE_FIRST,
+    LINE_LENGTH,
+    LOWEST_PRIORITY,
+    LRU,
+    NEW,
+    NODES_SPARE,
+    NOTHING,
+    RANDOM,
+    SMALLEST_SUFFICIENT,
+    SPARE_NODES,
+    SPARE_SLOTS,
+    SWAP,
+    SWAP_COMPACT,
+    TIMES,
+    TRANSFER_FIRST,
+    Crowd,
+)
+from vecalloc.reclaim.table import Remedy, Swap
+from vecalloc.spec import Plan
+from vecalloc.trace import extents_of
+
+SLOTS = 64
+"""Processes that a replica begins with room for; a block in memory and one that is being written, each."""
+
+_VICTIMS = {
+    "lru": LRU,
+    "largest-idle": LARGEST_IDLE,
+    "smallest-sufficient": SMALLEST_SUFFICIENT,
+    "random": RANDOM,
+    "lowest-priority": LOWEST_PRIORITY,
+}
+
+_ORDERS = {
+    (): NOTHING,
+    ("compact",): COMPACT,
+    ("swap",): SWAP,
+    ("compact", "swap"): COMPACT_SWAP,
+    ("swap", "compact"): SWAP_COMPACT,
+}
+
+_NO_LIMIT = 1 << 62
+
+
+class Newcomers(Protocol):
+    """Processes in the order of their arrival, as `vecalloc.workload` draws them."""
+
+    @property
+    def arrival(self) -> NDArray[np.float64]:
+        """When they arrive."""
+
+    @property
+    def size(self) -> NDArray[np.int64]:
+        """Bytes."""
+
+    @property
+    def priority(self) -> NDArray[np.float64]:
+        """The lowest leaves first, where the rule is that."""
+
+    @property
+    def offset(self) -> NDArray[np.int64]:
+        """Where the phases of each begin."""
+
+    @property
+    def active(self) -> NDArray[np.float64]:
+        """Lengths of active phases."""
+
+    @property
+    def idle(self) -> NDArray[np.float64]:
+        """Lengths of the idle phases that follow them."""
+
+
+class Source(Protocol):
+    """One replica's processes in order, chunk by chunk; each method has a place of its own in them."""
+
+    def next_arrivals(self) -> NDArray[np.float64]:
+        """When the next processes arrive, as many as are at hand at once."""
+
+    def next_processes(self) -> Newcomers:
+        """What the next processes are."""
+
+    def next_words(self) -> NDArray[np.int64]:
+        """Random words, to pick victims by."""
+
+
+class Swapping:
+    """Pools of one plan, one a replica, and processes that are swapped in them.
+
+    Parameters
+    ----------
+    plan : Plan
+        Policy, options and pool, in granules.
+    sources : sequence of Source
+        One a replica.
+    remedies : tuple of Remedy
+        What is tried for the head of the line, in this order; none: it waits.
+    rate : float
+        Phases that end in a unit of time, roughly: it sets the width of the calendar's ticks and has no effect on
+        results.
+    queue_limit : int
+        A longer line ends the replica as unstable.
+    keep : int
+        Addresses of first placements to keep of each replica; 0: none.
+    compactor : Compactor, optional
+        Makes the passes, for so many replicas and `2 SLOTS` slots, if the remedies hold a compaction.
+
+    Attributes
+    ----------
+    ledger : Ledger
+    crowd : Crowd
+    cursors : int64 (replicas, CROWD_CURSORS)
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        sources: Sequence[Source],
+        remedies: tuple[Remedy, ...],
+        rate: float,
+        queue_limit: int,
+        keep: int = 0,
+        compactor: Compactor | None = None,
+    ):
+        replicas = len(sources)
+        self.plan, self.sources, self.compactor = plan, sources, compactor
+        self.policy = plan.module()
+        self.state = copies_of(self.policy.new(1, plan.granules, False, plan.rules), replicas)
+        ledger = new_ledger(replicas, 2 * SLOTS)
+        self.ledger = ledger._replace(
+            integrals=ledger.integrals.astype(np.float64), addresses=np.full((replicas, keep), -1, np.int64)
+        )
+        self.crowd = _new_crowd(replicas, remedies, rate)
+        self.cursors = np.zeros((replicas, CROWD_CURSORS), np.int64)
+        self.cursors[:, SPARE] = SLOTS
+        self.cursors[:, NODES_SPARE] = self.crowd.nodes.shape[2]
+        self.cursors[:, QUEUE_LIMIT] = queue_limit
+        self._supply = {
+            NEEDS_SLOTS: self._more_slots,
+            NEEDS_NODES: self._more_nodes,
+            NEEDS_LINE: self._longer_line,
+            NEEDS_ARRIVALS: self._more_arrivals,
+            NEEDS_REQUESTS: self._more_processes,
+            NEEDS_WORDS: self._more_words,
+            NEEDS_PASS: self._compact,
+        }
+
+    def run_until(self, decided: int, time: float = np.inf) -> None:
+        """Run every replica until so many new processes are placed or dropped, or it is so late, or it is unstable."""
+        self.cursors[:, STOP] = decided
+        self.crowd.clock[:, 1] = time
+        while True:
+            passes = self.compactor.passes if self.compactor else None
+            self.policy.swap(self.state, self.crowd, self.ledger, passes, self.cursors, 0, len(self.cursors))
+            reasons = self.cursors[:, REASON].copy()
+            for reason in set(reasons.tolist()) & self._supply.keys():
+                self._supply[reason](np.flatnonzero(reasons == reason).tolist())
+            if np.isin(reasons, (STRETCH_DONE, IS_UNSTABLE)).all():
+                return
+
+    # --- what may run out ---
+
+    def _more_slots(self, _: list[int]) -> None:
+        """Twice as many, for all replicas; the new ones lie under those that are free."""
+        crowd, old = self.crowd, self.crowd.slots.shape[2]
+        slots = widened(crowd.slots, 2 * old)
+        slots[:, SPARE_SLOTS, old:] = crowd.slots[:, SPARE_SLOTS]
+        slots[:, SPARE_SLOTS, :old] = np.arange(2 * old - 1, old - 1, -1)
+        self.cursors[:, SPARE] += old
+        transfers, ends = crowd.transfers.copy(), crowd.ends.copy()
+        for r, first in enumerate(self.cursors[:, TRANSFER_FIRST].tolist()):
+            transfers[r], ends[r] = np.roll(transfers[r], -first, axis=1), np.roll(ends[r], -first)
+        self.cursors[:, TRANSFER_FIRST] = 0
+        self.crowd = crowd._replace(
+            slots=slots,
+            calendar=extend_calendar(crowd.calendar, 2 * old),
+            facts=widened(crowd.facts, 2 * old),
+            times=widened(crowd.times, 2 * old),
+            transfers=widened(transfers, 4 * old),
+            ends=widened(ends, 4 * old),
+            scratch=widened(crowd.scratch, 4 * old),
+        )
+        self.ledger = self.ledger._replace(places=widened(self.ledger.places, 4 * old, -1))
+        if self.compactor:
+            self.compactor.widen(4 * old)
+
+    def _more_nodes(self, _: list[int]) -> None:
+        """Twice as many nodes for phases, for all replicas."""
+        crowd, old = self.crowd, self.crowd.nodes.shape[2]
+        nodes = widened(crowd.nodes, 2 * old)
+        nodes[:, SPARE_NODES, old:] = crowd.nodes[:, SPARE_NODES]
+        nodes[:, SPARE_NODES, :old] = np.arange(2 * old - 1, old - 1, -1)
+        self.cursors[:, NODES_SPARE] += old
+        self.crowd = crowd._replace(nodes=nodes, phases=widened(crowd.phases, 2 * old))
+
+    def _longer_line(self, replicas: list[int]) -> None:
+        """A line for all replicas that is twice as long as the longest needs."""
+        needed = int(self.cursors[replicas, LINE_LENGTH].max()) + self.crowd.slots.shape[2]
+        line = self.crowd.line.copy()
+        for r, first in enumerate(self.cursors[:, LINE_FIRST].tolist()):
+            line[r] = np.roll(line[r], -first)
+        self.cursors[:, LINE_FIRST] = 0
+        self.crowd = self.crowd._replace(line=widened(line, max(2 * needed, line.shape[1])))
+
+    def _more_arrivals(self, replicas: list[int]) -> None:
+        arrival = self.crowd.arrival
+        for r in replicas:
+            times = self.sources[r].next_arrivals()
+            arrival = _put(arrival, r, times)
+            self.cursors[r, [ARRIVAL, ARRIVALS]] = 0, len(times)
+        self.crowd = self.crowd._replace(arrival=arrival)
+
+    def _more_processes(self, replicas: list[int]) -> None:
+        plan = self.plan
+        for r in replicas:
+            chunk, crowd = self.sources[r].next_processes(), self.crowd
+            self.crowd = crowd._replace(
+                came=_put(crowd.came, r, chunk.arrival),
+                priority=_put(crowd.priority, r, chunk.priority),
+                requested=_put(crowd.requested, r, chunk.size),
+                extent=_put(crowd.extent, r, extents_of(chunk.size, plan.granule, plan.header, plan.alignment)),
+                offset=_put(crowd.offset, r, chunk.offset),
+                active=_put(crowd.active, r, chunk.active),
+                idle=_put(crowd.idle, r, chunk.idle),
+            )
+            self.cursors[r, [HEAD, HEADS]] = 0, len(chunk.size)
+        if self.compactor:
+            self.compactor.begin(replicas, self.cursors[replicas, HEADS].tolist())
+
+    def _more_words(self, replicas: list[int]) -> None:
+        """More words behind those that are left: a choice of victims must not run out of them."""
+        words = self.crowd.words
+        for r in replicas:
+            left = words[r, self.cursors[r, WORD] : self.cursors[r, WORDS]]
+            more = np.concatenate([left, self.sources[r].next_words()])
+            words = _put(words, r, more)
+            self.cursors[r, [WORD, WORDS]] = 0, len(more)
+        self.crowd = self.crowd._replace(words=words)
+
+    def _compact(self, replicas: list[int]) -> None:
+        """A pass in each, for the process at the head of the line."""
+        assert self.compactor
+        due = np.array(replicas)
+        heads = self.crowd.line[due, self.cursors[due, LINE_FIRST]].astype(np.int64)
+        new = self.crowd.extent[due, np.minimum(self.cursors[due, HEAD], self.crowd.extent.shape[1] - 1)]
+        extents = np.where(heads == NEW, new, self.crowd.facts[due, EXTENT, heads])
+        refused = self.compactor.compact(self.policy, self.state, self.ledger, due, extents)
+        self.cursors[due, SERVED] = np.where(refused, REFUSED, PASSED)
+
+
+class _Settings(NamedTuple):
+    """The columns of `Crowd.settings` in order."""
+
+    victim: int
+    order: int
+    relocates: bool
+    loads: bool
+    space: int
+
+
+def _new_crowd(replicas: int, remedies: tuple[Remedy, ...], rate: float) -> Crowd:
+    swap = next((remedy for remedy in remedies if isinstance(remedy, Swap)), Swap())
+    order = _ORDERS[tuple(remedy.kind for remedy in remedies)]
+    space = _NO_LIMIT if swap.swap_space is None else swap.swap_space
+    settings = _Settings(_VICTIMS[swap.victim], order, swap.relocate, swap.load, space)
+    empty, spare = np.zeros((replicas, 0)), np.arange(SLOTS, dtype=np.int32)[::-1]
+    return Crowd(
+        settings=np.array(settings, np.int64),
+        disk=np.array([swap.latency, swap.bandwidth]),
+        arrival=empty,
+        came=empty,
+        priority=empty,
+        requested=empty.astype(np.int64),
+        extent=empty.astype(np.int64),
+        offset=empty.astype(np.int64),
+        active=empty,
+        idle=empty,
+        words=empty.astype(np.int64),
+        clock=np.tile([0.0, np.inf], (replicas, 1)),
+        calendar=new_calendar(replicas, SLOTS, 2 * rate),
+        facts=np.zeros((replicas, FACTS, SLOTS), np.int64),
+        times=np.zeros((replicas, TIMES, SLOTS)),
+        slots=np.tile(spare, (replicas, 2, 1)),
+        line=np.zeros((replicas, 2 * SLOTS), np.int32),
+        transfers=np.zeros((replicas, 4, 2 * SLOTS), np.int64),
+        ends=np.zeros((replicas, 2 * SLOTS)),
+        phases=np.zeros((replicas, 2, SLOTS)),
+        nodes=np.tile(spare, (replicas, 2, 1)),
+        scratch=np.zeros((replicas, 4, 2 * SLOTS), np.int64),
+        slowdowns=np.zeros((replicas, BINS), np.int64),
+    )
+
+
+def _put(table: NDArray[np.generic], row: int, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The table with these values in a row, wider if they need it."""
+    if len(values) > table.shape[1]:
+        table = widened(table, len(values))
+    table[row, : len(values)] = values
+    return table
