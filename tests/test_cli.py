@@ -13,6 +13,7 @@ import pytest
 
 import vecalloc
 from vecalloc.policies.table import POLICIES
+from vecalloc.reclaim.table import REMEDIES
 
 ROOT = Path(__file__).parents[1]
 SQLITE = "experiments/traces/sqlite3.npz"
@@ -89,20 +90,88 @@ def test_on_failure(small):
 
 
 @pytest.mark.jitless
+def test_remedies_are_crossed_with_policies_and_pools(small):
+    remedies = ["none", "compact", "compact[budget=9,how=two-finger]"]
+    asked = "none, compact ,compact[how=two-finger,budget=9.0],compact[how=slide]"
+    policies = ["first-fit", "best-fit[ties=lifo]"]
+    lines = table("replay", small, "--policy", ",".join(policies), "--pool", "256,512", "--reclaim", asked)
+    titles = lines[1].split()
+    assert titles[:4] == ["policy", "reclaim", "pool", "failed"] and titles[-3:] == ["passes", "moved", "ns/event"]
+    rows = [line.split() for line in lines[2:]]
+    assert [row[:3] for row in rows] == [[p, r, pool] for pool in ("256", "512") for p in policies for r in remedies]
+    assert [row[3] for row in rows[:3]] == ["1", "0", "1"]  # 40 bytes at 112 slide down, or cost too much
+    assert [row[7] for row in rows[:3]] == ["0", "0", "1"]  # budget
+    assert [row[-3:-1] for row in rows[:3]] == [["0", "0.0000"], ["1", "0.1304"], ["0", "0.0000"]]  # 48 of 368
+
+
+@pytest.mark.jitless
+def test_without_remedies_their_columns_are_not_there(small):
+    plain, none = (table("replay", small, "--pool", "1KiB", *more) for more in ([], ["--reclaim", "none"]))
+    assert not {"reclaim", "budget", "passes", "moved"} & set(plain[1].split())
+    assert len(plain) == len(none) == 2 + len(POLICIES)
+    assert [line.split()[1] for line in none[2:]] == ["none"] * len(POLICIES)
+
+
+@pytest.mark.jitless
+def test_all_leaves_out_what_does_not_move(small):
+    reclaim = "compact[how=two-finger],none"
+    done = vecalloc_("replay", small, "--policy", "next-fit,all", "--pool", "1x", "--reclaim", reclaim)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "note: static-partition is left out with compact[how=two-finger]: units of static-partition cannot move",
+        "note: buddy is left out with compact[how=two-finger]: how = two-finger, but blocks of buddy only slide",
+    ]
+    rows = [line.split()[:2] for line in done.stdout.splitlines()[2:]]
+    assert sorted(name for name, how in rows if how == "none") == sorted(POLICIES)
+    moved = sorted(name for name, how in rows if how != "none")
+    assert moved == sorted(POLICIES.keys() - {"static-partition", "buddy"})
+
+
+@pytest.mark.jitless
+def test_json_of_remedies(small):
+    done = vecalloc_("replay", small, "--policy", "first-fit", "--pool", "256", "--reclaim", "compact", "--json")
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["reclaim"], row["passes"], row["moved_ratio"]) == ("compact", 1, 48 / 368)
+    assert row["failures"] == {"too-large": 0, "capacity": 0, "fragmentation": 0, "budget": 0}
+    plain = json.loads(vecalloc_("replay", small, "--policy", "first-fit", "--json").stdout)["rows"][0]
+    assert (plain["reclaim"], plain["passes"], "budget" in plain["failures"]) == ("none", 0, False)
+
+
+@pytest.mark.jitless
+def test_the_seed_says_who_is_pinned(small):
+    reclaim = "compact[pinned=0.5]"
+    failed = {
+        table("replay", small, "--policy", "first-fit", "--pool", "256", "--reclaim", reclaim, "--seed", k)[2].split()[
+            3
+        ]
+        for k in range(8)
+    }
+    assert failed == {"0", "1"}
+
+
+@pytest.mark.jitless
 def test_policies():
     lines = table("policies")
-    assert [line.split()[0] for line in lines[1:]] == list(POLICIES)
+    gap = lines.index("")
+    assert [line.split()[0] for line in lines[1:gap]] == list(POLICIES)
+    assert lines[gap + 1] == "When no hole fits:"
+    assert [line.split()[0] for line in lines[gap + 3 :]] == list(REMEDIES)
     told = json.loads(vecalloc_("policies", "--json").stdout)
-    assert [p["name"] for p in told] == list(POLICIES)
+    assert [p["name"] for p in told["policies"]] == list(POLICIES)
+    assert [r["name"] for r in told["remedies"]] == list(REMEDIES)
+    assert told["remedies"][0]["options"][0]["choices"] == ["slide", "first-window", "two-finger"]
 
 
 @pytest.mark.jitless
 def test_policies_with_options():
     lines = table("policies", "-v")
     assert lines == table("policies", "--verbose")
-    expected = [name for p in POLICIES.values() for name in (p.name, *(o.name for o in p.options))]
-    assert [line.split()[0] for line in lines[1:]] == expected
+    gap = lines.index("")
+    for shown, things in (lines[1:gap], POLICIES), (lines[gap + 3 :], REMEDIES):
+        expected = [name for thing in things.values() for name in (thing.name, *(o.name for o in thing.options))]
+        assert [line.split()[0] for line in shown] == expected
     assert any(line.split()[:2] == ["ties", "lowest"] for line in lines)
+    assert any(line.split()[:2] == ["relocate", "true"] for line in lines)
 
 
 @pytest.mark.jitless
@@ -132,6 +201,21 @@ def test_version():
         (["--on-failure", "panic"], ["'panic'", "drop, grow, stop"]),
         (["--clock", "sun"], ["'sun'", "one of event, time"]),
         (["--clock", "time"], ["carries no times", "--clock event"]),
+        (["--reclaim", ","], ["no remedy is named"]),
+        (["--reclaim", "compat"], ["'compat' is not known", "did you mean 'compact'?"]),
+        (["--reclaim", "compact[hw=slide]"], ["compact has no option 'hw'", "did you mean 'how'?"]),
+        (["--reclaim", "compact[how=up]"], ["'how' of compact is 'up'", "slide, first-window, two-finger"]),
+        (["--reclaim", "none,compact[budget=1]"], ["'budget' of compact is 1", "write a number above 1"]),
+        (["--reclaim", "compact[when={every=0}]"], ["every", "of compact", "is 0", "from 1 to"]),
+        (["--reclaim", "compact[how=first-window,when={every=2}]"], ["when = {every=2}", "write when = failure"]),
+        (["--reclaim", "swap[victim=lru]"], ["reclaim is swap: only processes are swapped", "write an experiment"]),
+        (["--reclaim", "compact+compact"], ["compact twice", "write each remedy once"]),
+        (["--policy", "static-partition,all", "--reclaim", "none,compact"],
+         ["--reclaim is compact", "static-partition cannot move", "leave compaction out"]),
+        (["--policy", "all,static-partition[unit=16]", "--reclaim", "compact"], ["static-partition cannot move"]),
+        (["--policy", "all,buddy[]", "--reclaim", "compact[how=two-finger]"],
+         ["--reclaim is compact[how=two-finger]", "buddy only slide", "write how = slide"]),
+        (["--seed", "-1"], ["--seed is -1", "cannot be negative"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )  # fmt: skip
@@ -196,6 +280,8 @@ def test_head_has_seen_enough():
         ["replay", "--help"],
         ["policies", "-v"],
         ["replay", "x.npz", "--policy", "frist-fit"],
+        ["replay", "x.npz", "--reclaim", "compact[hw=slide]"],
+        ["replay", "x.npz", "--policy", "buddy", "--reclaim", "compact[how=two-finger]"],
         ["replay", "README.md"],
         ["replay", "no such file"],
     ],

@@ -19,6 +19,7 @@ from vecalloc.errors import InputError
 from vecalloc.experiment import (
     DEFAULT_METRICS,
     METRIC_NAMES,
+    Picture,
     Warmup,
     experiment_of,
     json_schema,
@@ -73,6 +74,13 @@ metrics = ["failure_ratio", "capacity_ratio"]
 grid = {"workload.rate" = [50.0, 100.0], "workload.phases.0.rate" = [1, 2]}
 zip = {"pool.size" = ["1MiB", 2097152], "policy.use.0" = ["first-fit", "next-fit"]}
 design = {method = "latin-hypercube", points = 3, seed = 5, ranges = {"workload.lifetimes.a" = [1.0, 2.0]}}
+
+[figure]
+x = "capacity_ratio"
+y = ["failure_ratio", "overhead"]
+panels = "policy"
+lines = ["workload.rate", "policy.use.0"]
+log = ["x", "y"]
 """
 
 PROCESSES = """
@@ -452,6 +460,87 @@ def test_sensitivity_indices_of_a_known_function():
     indices = sobol_indices(func={"f_A": f[:1], "f_B": f[1:2], "f_AB": f[2:, None]}, n=256)
     assert np.allclose(indices.first_order, [0.2, 0.8], atol=0.01)
     assert np.allclose(indices.total_order, [0.2, 0.8], atol=0.01)
+
+
+# --- the figure ------------------------------------------------------------------------------------------------------
+
+BUDGETS = f"""{SMALL}
+[policy]
+use = ["first-fit", "best-fit"]
+reclaim = {{kind = "compact"}}
+[run]
+metrics = ["failure_ratio", "moved_ratio"]
+[sweep.grid]
+"policy.reclaim.how" = ["slide", "two-finger"]
+"policy.reclaim.budget" = [2, 4]
+"""
+"""Two swept keys and two metrics, for a figure of them."""
+
+
+def figure(lines, base=BUDGETS):
+    return f"{base}\n[figure]\n{lines}"
+
+
+@pytest.mark.parametrize(
+    ("written", "picture"),
+    [
+        (
+            'x = "moved_ratio"\npanels = "policy"\nlines = ["policy.reclaim.how"]\nlog = ["x", "y"]',
+            (
+                "moved_ratio",
+                ("failure_ratio",),
+                "policy",
+                ("policy.reclaim.how",),
+                ("policy.reclaim.budget",),
+                ("x", "y"),
+            ),
+        ),
+        (
+            'x = "moved_ratio"\nlines = "policy"\nlog = []',
+            ("moved_ratio", ("failure_ratio",), None, ("policy",), ("policy.reclaim.how", "policy.reclaim.budget"), ()),
+        ),
+        (
+            'x = "failure_ratio"',
+            (
+                "failure_ratio",
+                ("moved_ratio",),
+                None,
+                ("policy", "policy.reclaim.how", "policy.reclaim.budget"),
+                (),
+                None,
+            ),
+        ),
+        (
+            'x = "policy.reclaim.budget"\ny = "moved_ratio"\npanels = "policy.reclaim.how"',
+            ("policy.reclaim.budget", ("moved_ratio",), "policy.reclaim.how", ("policy",), (), None),
+        ),
+    ],
+)
+def test_pictures(written, picture):
+    e = of(figure(written))
+    assert e.picture == Picture(*picture)
+    assert pickle.loads(pickle.dumps(e.picture)) == e.picture
+    assert e.cells == of(BUDGETS).cells
+
+
+def test_the_first_metric_of_a_picture_is_the_one_that_ends_the_run():
+    text = BUDGETS.replace("[sweep.grid]", 'until = {metric = "overhead", relative = 0.1}\n[sweep.grid]')
+    assert of(figure('x = "moved_ratio"', text)).picture.y == ("overhead",)
+    assert of(figure('x = "overhead"', text)).picture.y == ("failure_ratio",)
+
+
+def test_what_is_zipped_with_x_or_the_panels_makes_no_lines_and_goes_along():
+    base = SMALL + '[sweep]\nzip = {"pool.size" = ["64KiB", "128KiB"], "workload.load" = [0.5, 0.6]}'
+    for x in ('x = "workload.load"', 'x = "failure_ratio"\npanels = "workload.load"'):
+        picture = of(figure(x, base)).picture
+        assert (picture.lines, picture.along) == (("policy",), ("pool.size",))
+
+
+def test_keys_of_a_design_make_no_lines():
+    base = SMALL + '[sweep]\ngrid = {"run.seed" = [1, 2]}\ndesign = {method = "sobol", points = 4, '
+    base = f'{base}ranges = {{"workload.load" = [0.5, 1.0], "workload.sizes.s" = [0.5, 1.0]}}}}'
+    picture = of(figure('x = "workload.load"\npanels = "policy"', base)).picture
+    assert (picture.lines, picture.along) == (("run.seed",), ("workload.sizes.s",))
 
 
 # --- what is wrong ---------------------------------------------------------------------------------------------------
@@ -847,6 +936,83 @@ WRONG = [
         "'saturated'",
         '(in 1 of 2 cells, first where workload.arrivals = "saturated")',
     ),
+    # figures
+    (figure(""), "figure.x: missing: write a metric of run.metrics, or a swept key that has numbers, such as"),
+    (figure('x = "moved_ratio"\npanel = "policy"'), "figure.panel: \"policy\": unknown key (did you mean 'panels'?)"),
+    (BUDGETS.replace("\nquestion", "\nfigure = 3\nquestion"), "figure: 3: write a table such as {x = "),
+    (
+        figure('x = "moved_rati"'),
+        'figure.x: "moved_rati": neither a metric of run.metrics nor swept',
+        "(did you mean 'moved_ratio'?): write one of failure_ratio, moved_ratio, policy.reclaim.how, ",
+    ),
+    (figure('x = "moved"', SMALL), 'figure.x: "moved": no metric of run.metrics', ": write one of failure_ratio, "),
+    (figure('x = "overhead"'), 'figure.x: "overhead": not among run.metrics: write it there too, or here one of '),
+    (figure("x = 3"), "figure.x: 3: write a metric"),
+    (
+        figure('x = "policy.reclaim.how"'),
+        'figure.x: "policy.reclaim.how": is swept over "slide", no number: write a metric, or a key swept over numbers',
+    ),
+    (figure('x = "moved_ratio"\ny = "wait"'), 'figure.y: "wait": not among run.metrics: write it there too'),
+    (
+        figure('x = "moved_ratio"\ny = ["failure_ratio", "failing_ratio"]'),
+        "figure.y: \"failing_ratio\": no metric of run.metrics (did you mean 'failure_ratio'?): write one of failure_",
+    ),
+    (
+        figure('x = "moved_ratio"\ny = ["policy.reclaim.budget"]'),
+        'figure.y: "policy.reclaim.budget": no metric of run.metrics: write one of failure_ratio, moved_ratio',
+    ),
+    (figure('x = "moved_ratio"\ny = [3]'), "figure.y[0]: 3: write a metric of run.metrics, or a list of them"),
+    (figure('x = "moved_ratio"\ny = []'), "figure.y: []: write a metric of run.metrics, or a list of them"),
+    (
+        figure('x = "moved_ratio"', BUDGETS.replace('"failure_ratio", ', "")),
+        "figure.y: missing: run.metrics has only moved_ratio: write another metric there too",
+    ),
+    (figure('x = "moved_ratio"\ny = "moved_ratio"'), 'figure.y: "moved_ratio": is x already: write another one'),
+    (figure('x = "moved_ratio"\nlines = ["policy", "policy"]'), 'figure.lines: "policy": stands there 2 times'),
+    (figure('x = "policy.reclaim.budget"\npanels = "policy.reclaim.budget"'), "figure.panels: ", "is x already"),
+    (figure('x = "moved_ratio"\npanels = "policy"\nlines = "policy"'), "figure.lines: ", "is panels already"),
+    (
+        figure('x = "moved_ratio"\npanels = "policy.reclaim.hwo"'),
+        'figure.panels: "policy.reclaim.hwo": not swept (did you mean \'policy.reclaim.how\'?): write "policy" or ',
+    ),
+    (
+        figure('x = "moved_ratio"\nlines = ["policy", "how"]'),
+        'figure.lines: "how": not swept',
+        'write "policy" or "policy.reclaim.how" or "policy.reclaim.budget"',
+    ),
+    (figure('x = "moved_ratio"\npanels = "moved_ratio"'), 'figure.panels: "moved_ratio": is x already'),
+    (
+        figure('x = "failure_ratio"\npanels = "pool.size"', SMALL),
+        'figure.panels: "pool.size": not swept',
+        'write "policy"',
+    ),
+    (figure('x = "moved_ratio"\nlog = ["z"]'), 'figure.log[0]: "z"', "write a list of "),
+    (
+        figure(
+            'x = "policy.reclaim.pinned"\nlog = ["x"]', BUDGETS.replace('budget" = [2', 'pinned" = [0.0, 0.2')
+        ).replace(", 4]", "]"),
+        'figure.log: "x": policy.reclaim.pinned is swept over 0.0, which has no logarithm: leave "x" out',
+    ),
+    (
+        figure('x = "moved_ratio"\npanels = "policy.reclaim.budget"', BUDGETS.replace("[2, 4]", str([*range(2, 14)]))),
+        'figure.panels: "policy.reclaim.budget": 12 panels: write a key with at most 6 values',
+    ),
+    (
+        figure('x = "moved_ratio"\npanels = "policy"', BUDGETS.replace("[2, 4]", "[2, 3, 4, 5, 6]")),
+        'figure.lines: ["policy.reclaim.how", "policy.reclaim.budget"]: 10 lines: write keys with at most 8 combin',
+    ),
+    (
+        figure('x = "policy.reclaim.budget"\nlines = "policy.reclaim.how"'),
+        'figure.lines: ["policy.reclaim.how"]: several points of a line at one x: write "policy" too',
+        ", or make it panels",
+    ),
+    (
+        figure(
+            'x = "failure_ratio"',
+            sweep('design = {method = "sensitivity", points = 4, ranges = {"workload.load" = [0.5, 0.9]}}'),
+        ),
+        'figure.x: "failure_ratio": a sensitivity design has a figure of its own, of its indices: leave [figure] out',
+    ),
 ]
 
 
@@ -878,6 +1044,10 @@ def test_everything_at_once():
         [run]
         seed = -1
         metrics = ["failure"]
+        [figure]
+        x = "run.requets"
+        y = "failur_ratio"
+        panels = "polcy"
         [sweep]
         grid = {"run.requets" = [1]}
         design = {method = "sobol", points = 5, ranges = {"run.warmup" = [0.1, 0.2]}}
@@ -888,6 +1058,7 @@ def test_everything_at_once():
         "workload.lod: 0.9", 'policy.on_failure: "dorp"', "run.seed: -1", 'run.metrics[0]: "failure"',
         "policy.use[0]: ",
         "workload.sizes.dist is 'lognrm'", "workload.lifetimes: expon has no parameter 'scal'", "workload.batch: geom",
+        'figure.y: "failur_ratio": no metric of run.metrics (did you mean', 'figure.panels: "polcy": not swept',
     ]  # fmt: skip
     assert len(lines) == len(starts), lines
     for line, start in zip(lines, starts, strict=True):
@@ -1078,7 +1249,13 @@ def fits(value, schema, root):
 def test_the_schema_takes_what_can_be_run():
     schema = json_schema()
     assert json.loads(json.dumps(schema)) == schema
-    for text in (SMALL, FULL, PROCESSES, SMALL.replace('size = "64KiB"', "") + '[sweep.grid]\n"pool.size" = [1024]'):
+    for text in (
+        SMALL,
+        FULL,
+        PROCESSES,
+        figure('x = "moved_ratio"\ny = "failure_ratio"\nlog = ["y"]'),
+        SMALL.replace('size = "64KiB"', "") + '[sweep.grid]\n"pool.size" = [1024]',
+    ):
         assert of(text).cells
         assert fits(tomllib.loads(text), schema, schema)
     for written in ('"mser"', "0.2", "{time = 2}", "{requests = 3}"):
@@ -1117,6 +1294,12 @@ def test_the_schema_takes_what_can_be_run():
         sweep('grid = {"workload.load" = 3}'),
         sweep('design = {method = "sobol", points = 0, ranges = {"workload.load" = [0, 1]}}'),
         sweep('design = {method = "sobol", points = 4, ranges = {"workload.load" = [0]}}'),
+        figure(""),
+        figure("x = 3"),
+        figure('x = "moved_ratio"\ny = []'),
+        figure('x = "moved_ratio"\nlines = [3]'),
+        figure('x = "moved_ratio"\nlog = ["z"]'),
+        figure('x = "moved_ratio"\ncolour = "red"'),
     ],
 )
 def test_the_schema_refuses_what_it_can_see(text):

@@ -23,7 +23,7 @@ LINES = [
     ["rows", "executors"],
     ["experiment", "store", "batch"],
     ["workload"],
-    ["simulate", "process"],
+    ["simulate", "process", "swapping"],
     ["metrics", "formats", "spec", "statistics"],
     ["policies"],
     ["loops"],

@@ -80,8 +80,9 @@ def test_examples_run(example, monkeypatch):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 3
-    assert "va.Pool(" in EXAMPLES[0] and "va.replay(" in EXAMPLES[1] and "sample(" in EXAMPLES[2]
+    assert len(EXAMPLES) == 4
+    for example, shown in zip(EXAMPLES, ("va.Pool(", "va.replay(", "sample(", "reclaim="), strict=True):
+        assert shown in example
 
 
 def test_every_policy_and_option_is_named():

@@ -311,9 +311,9 @@ def test_a_row_is_its_replicas(tmp_path):
         for metric, definition in METRICS.items():
             expected = statistics.estimate_ratio(*definition(account), 0.9, metric in COUNTS_OF_EVENTS)
             assert row[metric] == expected.mean
-            error = expected.standard_error
+            error, half = expected.standard_error, expected.half_width
             assert row[f"{metric}_standard_error"] == (error if math.isfinite(error) else None)
-            assert row[f"{metric}_half_width"] == (expected.half_width if math.isfinite(error) else None)
+            assert row[f"{metric}_half_width"] == (half if math.isfinite(half) else None)
 
 
 def test_one_replica_has_no_interval(tmp_path):

@@ -1,6 +1,6 @@
 """What a script calls: load a trace, replay it, read the numbers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +15,24 @@ from vecalloc import ledger as columns
 from vecalloc.errors import InputError
 from vecalloc.formats.slots import check
 from vecalloc.ledger import Ledger
+from vecalloc.reclaim.compactor import Compactor
+from vecalloc.reclaim.table import Compact, Remedy
 from vecalloc.simulate import Simulation, Switches
-from vecalloc.spec import CLOCKS, Plan, checked_choice, checked_granule, make_plan, parse_policy, whole_number
+from vecalloc.spec import (
+    CLOCKS,
+    NO_REMEDY,
+    Plan,
+    check_reclaim,
+    checked_choice,
+    checked_granule,
+    label_of_reclaim,
+    make_plan,
+    parse_policy,
+    parse_reclaim,
+    whole_number,
+)
 from vecalloc.trace import Trace, events_of, load_of
+from vecalloc.workload.pins import Pins
 
 
 def load_trace(path: str | Path) -> Trace:
@@ -45,9 +60,12 @@ class Replay:
     plan : Plan
         Policy, options and pool as used.
     on_failure : str
+    reclaim : str
+        The remedies in their canonical form; "none" without any.
     addresses : int64 (allocs,)
-        Address of each alloc in order, in bytes; -1 where no memory was available. With on_failure="stop" the last one
-        is that of the request that failed, and all metrics are those of the events up to it.
+        Address of each alloc in order, in bytes, at its placement: passes may have moved the block since; -1 where no
+        memory was available. With on_failure="stop" the last one is that of the request that failed, and all metrics
+        are those of the events up to it.
     ledger : Ledger
         What the run wrote down (one replica).
     metered : bool
@@ -63,6 +81,7 @@ class Replay:
 
     plan: Plan
     on_failure: str
+    reclaim: str
     addresses: NDArray[np.int64]
     ledger: Ledger
     metered: bool
@@ -72,7 +91,14 @@ class Replay:
 
     @cached_property
     def _account(self) -> metrics.Account:
-        return metrics.Account.of(self.ledger, self.plan.granule, self.plan.granules, self.on_failure == "grow")
+        remedies = parse_reclaim(self.reclaim)
+        grows = self.on_failure == "grow"
+        return metrics.Account.of(self.ledger, self.plan.granule, self.plan.granules, grows, remedies)
+
+    @property
+    def passes(self) -> int:
+        """Passes of compaction that moved something."""
+        return int(self.ledger.counts[0, columns.PASSES])
 
     @property
     def failures(self) -> dict[str, int]:
@@ -93,7 +119,8 @@ class Replay:
 
     def __repr__(self) -> str:
         failed = sum(self.failures.values())
-        return f"<Replay of {len(self.addresses):,} allocs by {self.plan.label}, {failed:,} failed>"
+        remedies = f" with {self.reclaim}" if self.reclaim != NO_REMEDY else ""
+        return f"<Replay of {len(self.addresses):,} allocs by {self.plan.label}{remedies}, {failed:,} failed>"
 
 
 def replay(
@@ -103,6 +130,8 @@ def replay(
     granule: int = 16,
     *,
     on_failure: str = "drop",
+    reclaim: Any = None,
+    seed: int = 0,
     metrics: bool = True,
     geometry: bool = False,
     bins: int = 1,
@@ -124,6 +153,10 @@ def replay(
         Bytes, a power of two.
     on_failure : {"drop", "grow", "stop"}
         A request that does not fit is dropped, grows the pool, or ends the replay.
+    reclaim : str, dict, list or None
+        When passes of compaction move blocks, such as "compact[how=slide,budget=4]" (`vecalloc policies -v`).
+    seed : int
+        Which blocks are pinned, where `reclaim` pins a share of them.
     metrics, geometry : bool
         What to write down beside addresses and failures; geometry and a series imply metrics.
     bins : int
@@ -140,7 +173,7 @@ def replay(
     Raises
     ------
     InputError
-        For a policy, option, pool or clock that cannot be used.
+        For a policy, option, pool, remedy or clock that cannot be used.
     """
     checked_choice(clock, "clock", CLOCKS)
     every = whole_number(every, "every", "of events")
@@ -153,9 +186,14 @@ def replay(
     _chosen, values = parse_policy(policy, options)
     events = events_of(trace, checked_granule(granule), values["header"], values["alignment"], clock == "time")
     plan = make_plan(policy, pool, granule, load_of(events), options)
+    remedies = parse_reclaim(reclaim)
+    check_reclaim(remedies, plan)
+    compactor = _compactor(remedies, trace.slots, whole_number(seed, "seed"))
     metered = metrics or geometry or every > 0
-    simulation = Simulation(plan, 1, trace.slots, on_failure, Switches(metered, geometry, bins))
+    simulation = Simulation(plan, 1, trace.slots, on_failure, Switches(metered, geometry, bins), compactor=compactor)
     simulation.prepare(events)
+    if compactor:  # likewise: in a pool without blocks a pass changes nothing
+        simulation.compact(np.zeros(1, np.int64), np.ones(1, np.int64))
     series: list[list[int]] = []
     start = thread_time()
     for position in simulation.feed(events, every or _STRETCH, keep_addresses=True):
@@ -168,6 +206,7 @@ def replay(
     return Replay(
         plan,
         on_failure,
+        label_of_reclaim(remedies),
         np.where(placed >= 0, placed * plan.granule, -1),
         simulation.ledger,
         metered,
@@ -175,6 +214,14 @@ def replay(
         dict(zip(_SERIES, np.array(series, np.int64).reshape(-1, len(_SERIES)).T, strict=True)),
         simulation.holes() * plan.granule,
     )
+
+
+def _compactor(remedies: Sequence[Remedy], slots: int, seed: int) -> Compactor | None:
+    """Who makes the passes, if anybody does; without processes there is no other remedy."""
+    for rules in remedies:
+        assert isinstance(rules, Compact)
+        return Compactor(rules, 1, slots, [Pins(rules.pinned, seed, 0)] if rules.pinned else [])
+    return None
 
 
 _STRETCH = 1 << 21

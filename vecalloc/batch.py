@@ -6,13 +6,16 @@ not on which replicas share a batch, nor on who runs it.
     fixed order       births -> events, once ->  policy 1        in lockstep, stretch by stretch: memory is that of
     (drop, grow, stop)                       ->  policy 2 ...    the pools and one stretch
     emergent order    requests -> policy 1                       each policy draws the same requests again
-    (wait)            requests -> policy 2 ...
+    (wait, swapping)  requests -> policy 2 ...
+
+Where blocks are moved, each policy has a compactor of its own, but they all pin the same blocks: those of the same
+requests.
 
 A replica's warm-up is taken off its sums at a *mark*: a request before which somebody looks at the ledger. For MSER-5,
 which finds the end of the warm-up later, there are 64 marks, and the sums of each of the 64 batches are kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +24,15 @@ from numpy.typing import NDArray
 
 from vecalloc.errors import InputError
 from vecalloc.ledger import ADDS_UP, COUNT_NAMES, COUNTS, INTEGRAL_NAMES, INTEGRALS, UNSTABLE, Ledger
-from vecalloc.process import Process
+from vecalloc.process import SLOTS, Process
+from vecalloc.reclaim.compactor import Compactor
+from vecalloc.reclaim.table import Compact
 from vecalloc.simulate import Simulation, Switches
-from vecalloc.spec import Plan, make_plan
+from vecalloc.spec import NO_REMEDY, Plan, check_reclaim, make_plan, parse_reclaim
 from vecalloc.workload.order import Ordering, Stretch
+from vecalloc.swapping import BLOCKS_AT_FIRST, Swapping
+from vecalloc.workload.pins import Pins
+from vecalloc.workload.processes import Processes
 from vecalloc.workload.requests import Births, Requests, Room, Workload, births_of
 from vecalloc.workload.streams import CHUNK
 
@@ -63,6 +71,8 @@ class Batch:
         Replicas first .. last - 1.
     geometry : bool
         Whether to write down where blocks lie; not where requests wait. Without, those columns are 0.
+    reclaim : str
+        Canonical label of the remedies.
     """
 
     workload: Workload
@@ -78,6 +88,7 @@ class Batch:
     first: int
     last: int
     geometry: bool = False
+    reclaim: str = NO_REMEDY
 
 
 Lines = dict[str, NDArray[Any]]
@@ -96,19 +107,42 @@ def simulate_batch(batch: Batch) -> Lines:
     Raises
     ------
     InputError
-        If the workload draws what it must not, a pool cannot grow any further, a replica ends within its warm-up, or
-        geometry is asked for where requests wait.
+        If the workload draws what it must not, a pool cannot grow any further, a replica ends within its warm-up,
+        a policy does not go with a remedy, or geometry is asked for where requests wait.
     """
     if batch.geometry and batch.on_failure == "wait":
         raise InputError("geometry does not go with on_failure = 'wait': ask for it with drop, grow or stop")
+    for plan in _plans_of(batch):
+        check_reclaim(parse_reclaim(batch.reclaim), plan, batch.on_failure, processes=batch.workload.processes)
     pieces: list[Lines] = []
     memory = _Memory()
     for first in range(batch.first, batch.last, TOGETHER):
         replicas = range(first, min(first + TOGETHER, batch.last))
-        tallies = _wait(batch, replicas) if batch.on_failure == "wait" else _replay(batch, replicas, memory)
-        for row, tally in enumerate(tallies):
+        for row, tally in enumerate(_run(batch, replicas, memory)):
             pieces.append(tally.lines(row, replicas, batch))
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def _run(batch: Batch, replicas: range, memory: "_Memory") -> Iterable["_Tally"]:
+    """Run some replicas side by side; a tally for each policy."""
+    if batch.workload.processes:
+        return _swap(batch, replicas)
+    if batch.on_failure == "wait":
+        return _wait(batch, replicas)
+    return _replay(batch, replicas, memory)
+
+
+def _plans_of(batch: Batch) -> list[Plan]:
+    return [make_plan(label, batch.pool, batch.granule) for label in batch.policies]
+
+
+def _compactor_of(batch: Batch, replicas: range, slots: int) -> Compactor | None:
+    """Who moves the blocks of one policy, if anybody does."""
+    rules = next((remedy for remedy in parse_reclaim(batch.reclaim) if isinstance(remedy, Compact)), None)
+    if rules is None:
+        return None
+    pins = [Pins(rules.pinned, batch.seed, r) for r in replicas] if rules.pinned > 0 else []
+    return Compactor(rules, len(replicas), slots, pins)
 
 
 class _Tally:
@@ -179,21 +213,22 @@ class _Memory:
 
 
 def _replay(batch: Batch, replicas: range, memory: _Memory) -> list[_Tally]:
-    plans = [make_plan(label, batch.pool, batch.granule) for label in batch.policies]
+    plans = _plans_of(batch)
     groups = list(dict.fromkeys((plan.header, plan.alignment) for plan in plans))
     rate = batch.workload.rate_in(batch.pool)
     sources = [Requests(batch.workload, rate, batch.seed, r, batch.requests) for r in replicas]
     marks = np.tile(_marks(batch), (len(replicas), 1))
     ordering = memory.ordering(len(groups), marks)
     runs = [
-        _Lockstep(plan, groups.index((plan.header, plan.alignment)), batch, len(replicas), marks.shape[1])
-        for plan in plans
+        _Lockstep(plan, groups.index((plan.header, plan.alignment)), batch, replicas, marks.shape[1]) for plan in plans
     ]
     for begin in range(0, batch.requests, CHUNK):
         births = births_of(sources, batch.granule, groups, memory.births)
         if batch.warmup[0] == TIME:
             _find_time(marks, births, begin, batch.warmup[1])
         for stretch in ordering.stretches(births):
+            if batch.reclaim != NO_REMEDY:
+                _clear_ends(stretch)
             for run in runs:
                 run.go(stretch, ordering.slots)
         if all(run.simulation.halted for run in runs):
@@ -210,13 +245,19 @@ def _find_time(marks: NDArray[np.int64], births: Births, begin: int, time: float
             row[0] = begin + int(np.searchsorted(times, time))
 
 
+def _clear_ends(stretch: Stretch) -> None:
+    """Rows are of different lengths, and what an earlier stretch left behind the shorter ones must not be pinned."""
+    behind = np.arange(stretch.extents.shape[2]) >= stretch.counts[:, None]
+    stretch.extents[:, behind] = 0
+
+
 class _Lockstep:
     """One policy's pools, run through the stretches that all share."""
 
-    def __init__(self, plan: Plan, group: int, batch: Batch, replicas: int, marks: int):
-        switches = Switches(geometry=batch.geometry)
-        self.simulation = Simulation(plan, replicas, 0, batch.on_failure, switches, workers=1)
-        self.tally = _Tally(replicas, marks)
+    def __init__(self, plan: Plan, group: int, batch: Batch, replicas: range, marks: int):
+        switches, compactor = Switches(geometry=batch.geometry), _compactor_of(batch, replicas, 0)
+        self.simulation = Simulation(plan, len(replicas), 0, batch.on_failure, switches, workers=1, compactor=compactor)
+        self.tally = _Tally(len(replicas), marks)
         self._group = group
 
     def go(self, stretch: Stretch, slots: int) -> None:
@@ -242,26 +283,38 @@ class _Lockstep:
 
 def _wait(batch: Batch, replicas: range) -> Iterator[_Tally]:
     workload, rate = batch.workload, batch.workload.rate_in(batch.pool)
-    for label in batch.policies:
+    arrivals, lifetimes = workload.arrivals.timed, workload.lifetimes is not None
+    for plan in _plans_of(batch):
         sources = [Requests(workload, rate, batch.seed, r, batch.requests) for r in replicas]
-        plan = make_plan(label, batch.pool, batch.granule)
-        process = Process(
-            plan, sources, workload.arrivals.timed, workload.lifetimes is not None, rate, batch.queue_limit
-        )
+        compactor = _compactor_of(batch, replicas, SLOTS)
+        process = Process(plan, sources, arrivals, lifetimes, rate, batch.queue_limit, compactor=compactor)
         yield _run_process(process, batch)
 
 
-def _run_process(process: Process, batch: Batch) -> _Tally:
+def _swap(batch: Batch, replicas: range) -> Iterator[_Tally]:
+    workload, rate = batch.workload, batch.workload.rate_in(batch.pool)
+    remedies = parse_reclaim(batch.reclaim)
+    for plan in _plans_of(batch):
+        sources = [Processes(workload, rate, batch.seed, r, batch.requests) for r in replicas]
+        compactor = _compactor_of(batch, replicas, BLOCKS_AT_FIRST)
+        yield _run_process(Swapping(plan, sources, remedies, rate, batch.queue_limit, compactor=compactor), batch)
+
+
+def _run_process(process: Process | Swapping, batch: Batch) -> _Tally:
     marks = _marks(batch)
     tally = _Tally(len(process.sources), len(marks))
     for mark, decided in enumerate(marks.tolist()):
         if decided == _NEVER:
             process.run_until(batch.requests, batch.warmup[1])
-            if (process.flow.clock[:, 0] < batch.warmup[1]).any() and not process.ledger.counts[:, UNSTABLE].any():
+            if (process.now < batch.warmup[1]).any() and not process.ledger.counts[:, UNSTABLE].any():
                 raise _too_short(batch)
         else:
             process.run_until(decided)
         tally.note(mark, process.ledger)
+        if mark == 0 and isinstance(process, Swapping):
+            process.begin_measuring()
     process.run_until(batch.requests)
+    if isinstance(process, Swapping):
+        process.note_percentile()
     tally.note(-1, process.ledger)
     return tally

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from vecalloc.api import Replay
     from vecalloc.experiment import Experiment
+    from vecalloc.policies.table import Policy
+    from vecalloc.reclaim.table import Kind, Remedy
     from vecalloc.study import Study
     from vecalloc.sweep import Progress
 
@@ -323,22 +325,30 @@ def replay(
     ] = "1x",
     granule: Annotated[str, typer.Option(help="Bytes, a power of two.")] = "16",
     on_failure: Annotated[str, typer.Option(help="drop, grow or stop.")] = "drop",
+    reclaim: Annotated[
+        str, typer.Option(help="Remedies, comma-separated: compact[key=value,...] or none.", show_default="none")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="Which blocks are pinned, where a remedy pins a share of them.")] = 0,
     clock: Annotated[str, typer.Option(help="event, or time where the trace carries times.")] = "event",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Replay a recorded program against policies and pools, and print what each came to."""
+    """Replay a recorded program against policies, pools and remedies, and print what each came to."""
     from vecalloc.spec import (
         CLOCKS,
+        NO_REMEDY,
         ON_FAILURES,
         checked_choice,
         checked_granule,
         make_plan,
         policies_of,
+        remedies_of,
         split_list,
+        whole_number,
     )
 
     checked_choice(on_failure, "--on-failure", ON_FAILURES)
     checked_choice(clock, "--clock", CLOCKS)
+    whole_number(seed, "--seed")
     names, pools = policies_of(policy), split_list(pool)
     if not pools:
         raise InputError("no pool is named: write a size such as 4MiB, or a factor of the load such as 0.9x")
@@ -348,53 +358,104 @@ def replay(
         for size in pools:
             if not size.endswith("x"):
                 make_plan(name, size, unit)
+    pairs, notes = _with_remedies(names, policy, remedies_of(reclaim or NO_REMEDY))
     from vecalloc import formats
 
     recorded = formats.read(trace)
     from vecalloc import api  # and numba with it: a file that cannot be read need not wait for it
 
-    cases = [(name, size) for size in pools for name in names]
+    cases = [(name, size, remedies) for size in pools for name, remedies in pairs]
 
-    def run(case: tuple[str, str], progress: Callable[[int], None]) -> "Replay":
-        return api.replay(recorded, *case, granule=unit, on_failure=on_failure, clock=clock, progress=progress)
+    def run(case: _Case, progress: Callable[[int], None]) -> "Replay":
+        name, size, remedies = case
+        return api.replay(
+            recorded, name, size, unit, on_failure=on_failure, reclaim=remedies, seed=seed, clock=clock,
+            progress=progress,
+        )  # fmt: skip
 
     rows = [_row(done, len(recorded)) for done in _run_all(cases, run, len(recorded))]
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     if as_json:
         _print_json({"trace": str(trace), "events": len(recorded), "rows": rows})
         return
     summary = f"{trace.name}: {len(recorded):,} events, {recorded.allocs:,} allocs, at most {recorded.slots:,} live"
     for kind, count in recorded.anomalies.items():
         summary += f"; {kind}: {count}"
-    _print_table(
-        summary,
-        ["policy", "pool", "failed", "too large", "capacity", "fragm.", "peak live", "high water", "overhead",
-         "internal", "external", "holes", "ns/event"],
-        [
-            [
-                row["policy"], f"{row['pool']:,}", f"{sum(row['failures'].values()):,}",
-                *(f"{count:,}" for count in row["failures"].values()),
-                f"{row['peak_live']:,.0f}", f"{row['high_water_mark']:,.0f}", f"{row['overhead']:.3f}",
-                f"{row['internal_fragmentation']:.3f}", f"{row['external_fragmentation']:.3f}", f"{row['holes']:,.1f}",
-                f"{row['ns_per_event']:.0f}",
-            ]
-            for row in rows
-        ],
-        left=1,
-    )  # fmt: skip
+    columns = [column for column in _COLUMNS if reclaim or column[0] not in _OF_REMEDIES]
+    lines = [[show(row) for _, show in columns] for row in rows]
+    _print_table(summary, [title for title, _ in columns], lines, left=2 if reclaim else 1)
+
+
+_COLUMNS: "list[tuple[str, Callable[[dict[str, Any]], str]]]" = [
+    ("policy", lambda row: row["policy"]),
+    ("reclaim", lambda row: row["reclaim"]),
+    ("pool", lambda row: f"{row['pool']:,}"),
+    ("failed", lambda row: f"{sum(row['failures'].values()):,}"),
+    ("too large", lambda row: f"{row['failures']['too-large']:,}"),
+    ("capacity", lambda row: f"{row['failures']['capacity']:,}"),
+    ("fragm.", lambda row: f"{row['failures']['fragmentation']:,}"),
+    ("budget", lambda row: f"{row['failures'].get('budget', 0):,}"),
+    ("peak live", lambda row: f"{row['peak_live']:,.0f}"),
+    ("high water", lambda row: f"{row['high_water_mark']:,.0f}"),
+    ("overhead", lambda row: f"{row['overhead']:.3f}"),
+    ("internal", lambda row: f"{row['internal_fragmentation']:.3f}"),
+    ("external", lambda row: f"{row['external_fragmentation']:.3f}"),
+    ("holes", lambda row: f"{row['holes']:,.1f}"),
+    ("passes", lambda row: f"{row['passes']:,}"),
+    ("moved", lambda row: f"{row['moved_ratio']:.4f}"),
+    ("ns/event", lambda row: f"{row['ns_per_event']:.0f}"),
+]
+"""The columns of a table of replays: title, and what a row shows there."""
+
+_OF_REMEDIES = {"reclaim", "budget", "passes", "moved"}
+"""Columns that are there only if somebody asked for remedies."""
+
+_Case = tuple[str, str, str]
+"""A policy, a pool, and remedies."""
+
+
+def _with_remedies(
+    names: Sequence[str], asked: str, remedies: "Sequence[tuple[Remedy, ...]]"
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Each policy with each way to reclaim, as labels, and notes.
+
+    Where the blocks of a policy do not move like this, that is refused; but where the policy is there only because
+    `all` was `asked` for, the pair is left out, and a note says so.
+    """
+    from vecalloc.spec import check_reclaim, contradictions_of, label_of, label_of_reclaim, parse_policy, split_list
+
+    by_name = {label_of(*parse_policy(part)) for part in split_list(asked) if part != "all"}
+    pairs, notes = [], []
+    for name in names:
+        policy, options = parse_policy(name)
+        for each in remedies:
+            check_reclaim(each)
+            label = label_of_reclaim(each)
+            why = next((why for _, _, why in contradictions_of(each, policy=policy.name)), "")
+            if why and label_of(policy, options) in by_name:
+                raise InputError(f"--reclaim is {label}: {why}")
+            if why:
+                notes.append(f"{name} is left out with {label}: {why.partition(': ')[0]}")
+            else:
+                pairs.append((name, label))
+    return pairs, notes
 
 
 def _row(done: "Replay", events: int) -> dict[str, Any]:
     return {
         "policy": done.plan.label,
+        "reclaim": done.reclaim,
         "pool": done.plan.pool,
         "failures": done.failures,
         **done.metrics,
+        "passes": done.passes,
         "ns_per_event": 1e9 * done.seconds / max(events, 1),
     }
 
 
 def _run_all(
-    cases: Sequence[tuple[str, str]], run: "Callable[[tuple[str, str], Callable[[int], None]], Replay]", events: int
+    cases: Sequence[_Case], run: "Callable[[_Case, Callable[[int], None]], Replay]", events: int
 ) -> "list[Replay]":
     """Run all cases on all cores, in order of the cases; a progress line on a terminal; Ctrl-C ends within a moment."""
     interrupted = Event()
@@ -445,15 +506,17 @@ def policies(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List the policies; with -v their options too."""
+    """List the policies, and the remedies for when no hole fits; with -v their options too."""
     from vecalloc.policies.table import POLICIES
+    from vecalloc.reclaim.table import REMEDIES
 
     if as_json:
-        _print_json([
-            {"name": p.name, "meaning": p.meaning, "options": [
-                {"name": o.name, "default": o.default, "choices": o.choices, "meaning": o.meaning} for o in p.options
-            ]} for p in POLICIES.values()
-        ])  # fmt: skip
+        _print_json(
+            {
+                "policies": [_entry(policy) for policy in POLICIES.values()],
+                "remedies": [_entry(kind) for kind in REMEDIES.values()],
+            }
+        )
         return
     rows = []
     for p in POLICIES.values():
@@ -461,7 +524,24 @@ def policies(
         for o in p.options if verbose else ():
             others = "".join(f" (or {choice})" for choice in o.choices if choice != o.default)
             rows.append([f"  {o.name}", f"{o.default}{others}" if o.default not in (None, ()) else "-", o.meaning])
-    _print_table("", ["policy", "default", "meaning"] if verbose else ["policy", "", "meaning"], rows, left=3)
+    default = "default" if verbose else ""
+    _print_table("", ["policy", default, "meaning"], rows, left=3)
+    rows = []
+    for kind in REMEDIES.values():
+        rows.append([kind.name, "", kind.meaning])
+        rows += [[f"  {o.name}", _bare(o.default), o.meaning] for o in kind.options if verbose]
+    _print_table("\nWhen no hole fits:", ["remedy", default, "meaning"], rows, left=3)
+
+
+def _entry(line: "Policy | Kind") -> dict[str, Any]:
+    """A policy or a remedy with its options."""
+    options = [{"name": o.name, "default": o.default, "choices": o.choices, "meaning": o.meaning} for o in line.options]
+    return {"name": line.name, "meaning": line.meaning, "options": options}
+
+
+def _bare(default: Any) -> str:
+    """A default as it stands in brackets."""
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _print_json(value: Any) -> None:

@@ -52,7 +52,10 @@ that one moved; passes that would have exceeded the budget."""
 SWAPS_IN, SWAPS_OUT, BYTES_IN, BYTES_OUT, COMPLETED = 41, 42, 43, 44, 45
 """Processes: transfers from and to the disk that are done, and their bytes; processes that have finished."""
 
-WORKING, IMAGES, IMAGE_BYTES = 46, 47, 48
+RETURNS = 46
+"""Processes that have been placed again."""
+
+WORKING, IMAGES, IMAGE_BYTES = 47, 48, 49
 """Processes now: how many work; images on the swap space, and their bytes."""
 
 COUNTS = 56
@@ -78,10 +81,12 @@ COUNTS = 56
     WAITED,
     WAITED_AGAIN,
     SLOWDOWN,
-) = range(18)
+    SLOWDOWN_P99,
+) = range(19)
 """Integrals over time; I_TOP and I_ENDS are geometry. Of processes: integrals of WORKING, of IMAGES, of whether the
 disk is busy; sums of the time from arrival to placement, of the time from the end of an idle phase to the next
-placement, and of slow-downs of those that have finished."""
+placement, and of slow-downs of those that have finished; their 99th percentile, which is no sum and is entered at the
+end."""
 
 INTEGRALS = 24
 
@@ -94,13 +99,13 @@ COUNT_NAMES = (
     "exact_fits", "neighbours_0", "neighbours_1", "neighbours_2", "placed_sum", "bottom_taken",
     "delayed_queue", "delayed_capacity", "delayed_fragmentation", "delayed_budget", "delayed_swap_space", "queue",
     "unstable", "allocated", "passes", "blocks_moved", "moved", "longest_pass", "passes_refused",
-    "swaps_in", "swaps_out", "bytes_in", "bytes_out", "completed", "working", "images", "image_bytes",
+    "swaps_in", "swaps_out", "bytes_in", "bytes_out", "completed", "returns", "working", "images", "image_bytes",
 )  # fmt: skip
 
 INTEGRAL_NAMES = (
     "duration", "time_requested", "time_live", "time_granted", "time_limit", "time_largest", "time_holes",
     "time_blocks", "time_high_water", "time_top", "time_ends", "time_queue", "time_working", "time_images",
-    "time_busy", "waited", "waited_again", "slowdown",
+    "time_busy", "waited", "waited_again", "slowdown", "slowdown_p99",
 )  # fmt: skip
 
 ADDS_UP = np.zeros(COUNTS, bool)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vecalloc import ledger as c
 from vecalloc.errors import InputError
 from vecalloc.ledger import Ledger
+from vecalloc.reclaim.table import Compact, Remedy, Swap
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 """Part and whole of each replica."""
@@ -40,6 +41,8 @@ class Account:
         Granules of one pool.
     grows : bool
         Whether the pool grew with its blocks.
+    remedies : tuple of Remedy
+        What was tried before a request failed or waited.
     """
 
     counts: NDArray[np.int64]
@@ -48,11 +51,12 @@ class Account:
     granule: int
     pool: int
     grows: bool
+    remedies: tuple[Remedy, ...] = ()
 
     @classmethod
-    def of(cls, ledger: Ledger, granule: int, pool: int, grows: bool) -> "Account":
+    def of(cls, ledger: Ledger, granule: int, pool: int, grows: bool, remedies: tuple[Remedy, ...] = ()) -> "Account":
         """The account of a ledger."""
-        return cls(ledger.counts, ledger.integrals, ledger.scatter, granule, pool, grows)
+        return cls(ledger.counts, ledger.integrals, ledger.scatter, granule, pool, grows, remedies)
 
     def count(self, column: int) -> NDArray[np.int64]:
         """A column of counts."""
@@ -66,6 +70,11 @@ class Account:
         """A mean over replicas."""
         return values, np.ones(len(values), np.int64)
 
+    def moving(self, column: int) -> NDArray[np.float64]:
+        """Seconds that it takes to move the granules in a column of counts."""
+        bandwidth = next((remedy.bandwidth for remedy in self.remedies if isinstance(remedy, Compact)), np.inf)
+        return self.count(column) * self.granule / bandwidth
+
 
 def ratio_of_sums(pair: Pair) -> float:
     """Part over whole, summed over replicas; 0 where there is nothing to divide by."""
@@ -73,11 +82,15 @@ def ratio_of_sums(pair: Pair) -> float:
     return part / whole if whole else 0.0
 
 
+_CAUSED_BY = {"budget": Compact.kind, "swap-space": Swap.kind}
+"""Causes that only a remedy has."""
+
+
 def failures(a: Account) -> dict[str, int]:
-    """Requests that were not served, by cause (design vocabulary: too-large, capacity, fragmentation)."""
-    return {
-        cause: int(a.count(c.FAILED + k).sum()) for k, cause in enumerate(("too-large", "capacity", "fragmentation"))
-    }
+    """Requests that were not served, by cause; *budget* and *swap-space* where a remedy is set that can have them."""
+    there = {remedy.kind for remedy in a.remedies}
+    causes = [(k, cause) for k, cause in enumerate(c.CAUSES) if _CAUSED_BY.get(cause) in there | {None}]
+    return {cause: int(a.count(c.FAILED + k).sum()) for k, cause in causes}
 
 
 def allocs(a: Account) -> Pair:
@@ -97,7 +110,7 @@ def ignored_frees(a: Account) -> Pair:
 
 def failure_ratio(a: Account) -> Pair:
     """Failed requests over requests."""
-    return a.counts[:, c.FAILED : c.FAILED + 3].sum(axis=1), a.count(c.ALLOCS)
+    return a.counts[:, c.FAILED : c.FAILED + len(c.CAUSES)].sum(axis=1), a.count(c.ALLOCS)
 
 
 def too_large_ratio(a: Account) -> Pair:
@@ -115,9 +128,23 @@ def fragmentation_ratio(a: Account) -> Pair:
     return a.count(c.FAILED + 2), a.count(c.ALLOCS)
 
 
+def budget_ratio(a: Account) -> Pair:
+    """Requests that would have fitted if the holes had been one, and no budget was left to join them, over requests."""
+    return a.count(c.FAILED + 3), a.count(c.ALLOCS)
+
+
+def swap_space_ratio(a: Account) -> Pair:
+    """Requests for which nobody could be rolled out for want of swap space, over requests, returns included.
+
+    They wait: what counts is the cause when they were first in line and did not fit.
+    """
+    return a.count(c.DELAYED + 4), a.count(c.ALLOCS) + a.count(c.RETURNS)
+
+
 def delayed_ratio(a: Account) -> Pair:
     """Requests that were not placed on arrival but waited, over requests."""
-    return a.counts[:, c.DELAYED : c.DELAYED + 3].sum(axis=1), a.count(c.ALLOCS)
+    delayed, requests = a.counts[:, c.DELAYED : c.QUEUE].sum(axis=1), a.count(c.ALLOCS) + a.count(c.RETURNS)
+    return np.minimum(delayed, requests), requests  # an unstable replica ends with one delayed that is no request yet
 
 
 def queue(a: Account) -> Pair:
@@ -216,6 +243,44 @@ def johnstone_wilson_4(a: Account) -> Pair:
     return a.count(c.HIGH_WATER) * a.granule - a.count(c.PEAK_REQUESTED), a.count(c.PEAK_REQUESTED)
 
 
+def passes_ratio(a: Account) -> Pair:
+    """Passes of compaction that moved something, over requests; may exceed 1 where they do not wait for failures."""
+    return a.count(c.PASSES), a.count(c.ALLOCS)
+
+
+def refused_ratio(a: Account) -> Pair:
+    """Passes that the budget forbade, over all that were due and would have moved something."""
+    return a.count(c.PASSES_REFUSED), a.count(c.PASSES) + a.count(c.PASSES_REFUSED)
+
+
+def moved_ratio(a: Account) -> Pair:
+    """Granules moved over granules allocated (the 1/c of c-partial compaction: Bendersky and Petrank 2012).
+
+    A budget of c holds it to 1/c over a replica from its very beginning, not after a warm-up that moved less.
+    """
+    return a.count(c.MOVED), a.count(c.ALLOCATED)
+
+
+def blocks_moved_ratio(a: Account) -> Pair:
+    """Blocks moved over requests; a block counts as often as it moves."""
+    return a.count(c.BLOCKS_MOVED), a.count(c.ALLOCS)
+
+
+def moving_time(a: Account) -> Pair:
+    """Seconds of moving blocks for each request: bytes moved over the memory's bandwidth, over requests."""
+    return a.moving(c.MOVED), a.count(c.ALLOCS)
+
+
+def longest_pass(a: Account) -> Pair:
+    """The most bytes that one pass moved: a peak, so that passes in the warm-up count too."""
+    return a.each(a.count(c.LONGEST_PASS) * a.granule)
+
+
+def longest_pause(a: Account) -> Pair:
+    """Seconds of the longest pass: its bytes over the memory's bandwidth; as a peak it includes the warm-up."""
+    return a.each(a.moving(c.LONGEST_PASS))
+
+
 def live_requested(a: Account) -> Pair:
     """Bytes requested by the blocks that live now."""
     return a.each(a.count(c.REQUESTED))
@@ -246,21 +311,82 @@ def blocks_now(a: Account) -> Pair:
     return a.each(a.count(c.BLOCKS))
 
 
+def throughput(a: Account) -> Pair:
+    """Processes that finish in a unit of time."""
+    return a.count(c.COMPLETED), a.integral(c.DURATION)
+
+
+def working(a: Account) -> Pair:
+    """Processes that work, time average: active and in memory."""
+    return a.integral(c.I_WORKING), a.integral(c.DURATION)
+
+
+def slowdown(a: Account) -> Pair:
+    """Time from arrival to end over the time it takes without any waiting, averaged over processes that finish."""
+    return a.integral(c.SLOWDOWN), a.count(c.COMPLETED)
+
+
+def slowdown_p99(a: Account) -> Pair:
+    """The 99th percentile of slow-downs of a replica, to 1 %; a mean over replicas."""
+    return a.each(a.integral(c.SLOWDOWN_P99))
+
+
+def waiting_time(a: Account) -> Pair:
+    """Time from the arrival of a process to its first placement, averaged over processes that are placed."""
+    return a.integral(c.WAITED), a.count(c.ALLOCS) - a.count(c.FAILED)
+
+
+def returning_time(a: Account) -> Pair:
+    """Time from the end of an idle phase on the disk to the next placement, averaged over returns."""
+    return a.integral(c.WAITED_AGAIN), a.count(c.RETURNS)
+
+
+def swaps_in(a: Account) -> Pair:
+    """Transfers from the disk, for each process that arrives."""
+    return a.count(c.SWAPS_IN), a.count(c.ALLOCS)
+
+
+def swaps_out(a: Account) -> Pair:
+    """Transfers to the disk, for each process that arrives."""
+    return a.count(c.SWAPS_OUT), a.count(c.ALLOCS)
+
+
+def swapped_bytes(a: Account) -> Pair:
+    """Bytes to and from the disk in a unit of time."""
+    return a.count(c.BYTES_IN) + a.count(c.BYTES_OUT), a.integral(c.DURATION)
+
+
+def disk_utilisation(a: Account) -> Pair:
+    """Share of the time in which the disk is busy."""
+    return a.integral(c.I_BUSY), a.integral(c.DURATION)
+
+
+def images(a: Account) -> Pair:
+    """Processes that take swap space, time average."""
+    return a.integral(c.I_IMAGES), a.integral(c.DURATION)
+
+
 METRICS: dict[str, Callable[[Account], Pair]] = {
     f.__name__: f
     for f in (
         allocs, frees, ignored_frees, failure_ratio, too_large_ratio, capacity_ratio, fragmentation_ratio,
-        delayed_ratio, queue, wait, peak_live, peak_placed, high_water_mark, overhead,
+        budget_ratio, swap_space_ratio, delayed_ratio, queue, wait, peak_live, peak_placed, high_water_mark, overhead,
         internal_fragmentation, external_fragmentation, external_fragmentation_events, utilisation,
         holes, blocks, holes_per_block,
         johnstone_wilson_1, johnstone_wilson_2, johnstone_wilson_3, johnstone_wilson_4,
+        passes_ratio, refused_ratio, moved_ratio, blocks_moved_ratio, moving_time, longest_pass, longest_pause,
+        throughput, working, slowdown, slowdown_p99, waiting_time, returning_time,
+        swaps_in, swaps_out, swapped_bytes, disk_utilisation, images,
         live_requested, granted_now, free_now, largest_now, holes_now, blocks_now,
     )
 }  # fmt: skip
 
 COUNTS_OF_EVENTS = frozenset(
-    {"failure_ratio", "too_large_ratio", "capacity_ratio", "fragmentation_ratio", "delayed_ratio"}
-)
+    (
+        "failure_ratio", "too_large_ratio", "capacity_ratio", "fragmentation_ratio", "budget_ratio", "swap_space_ratio",
+        "delayed_ratio", "refused_ratio",
+    )
+)  # fmt: skip
 """Metrics whose part counts some of the events that their whole counts: seen rarely, they need an exact interval."""
 
 

@@ -37,6 +37,7 @@ from vecalloc.loops.waiting import (
 from vecalloc.mechanisms.calendar import extend_calendar, new_calendar
 from vecalloc.mechanisms.replicas import copies_of, widened
 from vecalloc.reclaim.compactor import Compactor
+from vecalloc.reclaim.passes import ON_FAILURE, WHEN
 from vecalloc.spec import Plan
 from vecalloc.trace import extents_of
 
@@ -123,6 +124,11 @@ class Process:
         self.cursors[:, QUEUE_LIMIT] = queue_limit
         self.cursors[:, BIN_WIDTH] = plan.granules
 
+    @property
+    def now(self) -> NDArray[np.float64]:
+        """What time it is in each replica."""
+        return self.flow.clock[:, 0]
+
     def run_until(self, decided: int, time: float = np.inf) -> None:
         """Run every replica until so many requests have been placed or dropped, or it is so late, or it is unstable."""
         self.cursors[:, STOP] = decided
@@ -137,10 +143,10 @@ class Process:
         while True:
             passes = self.compactor.passes if self.compactor else None
             self.policy.process(self.state, self.flow, self.ledger, passes, self.cursors, 0, len(self.cursors))
-            for reason in np.unique(self.cursors[:, REASON]).tolist():
-                if reason in supply:
-                    supply[reason](np.flatnonzero(self.cursors[:, REASON] == reason).tolist())
-            if np.isin(self.cursors[:, REASON], (STRETCH_DONE, IS_UNSTABLE)).all():
+            reasons = set(self.cursors[:, REASON].tolist())
+            for reason in reasons & supply.keys():  # in any order: none touches what another one supplies
+                supply[reason](np.flatnonzero(self.cursors[:, REASON] == reason).tolist())
+            if reasons <= {STRETCH_DONE, IS_UNSTABLE}:
                 return
 
     def _more_slots(self, _: list[int]) -> None:
@@ -159,10 +165,11 @@ class Process:
 
     def _compact(self, replicas: list[int]) -> None:
         """A pass in each; the first in line is who a first window is opened for."""
-        assert self.compactor
+        assert self.compactor and self.ledger.geometry is None  # which would have to learn where blocks are now
         due = np.array(replicas)
-        heads = np.minimum(self.cursors[due, HEAD], self.flow.extent.shape[1] - 1)  # before the first chunk: nobody
-        extents = self.flow.extent[due, heads]
+        extents = np.zeros(len(due), np.int64)
+        if self.compactor.passes.rules[WHEN] == ON_FAILURE:
+            extents = self.flow.extent[due, self.cursors[due, HEAD]]
         refused = self.compactor.compact(self.policy, self.state, self.ledger, due, extents)
         self.cursors[due, SERVED] = np.where(refused, REFUSED, PASSED)
 

@@ -249,7 +249,8 @@ def _account(row: Row, lines: "Lines") -> Account:
             if name in lines:
                 table[:, k] = lines[name]
     plan = make_plan(row.policy, row.cell.pool, row.cell.granule)
-    return Account(counts, integrals, lines["scatter"], plan.granule, plan.granules, row.cell.on_failure == "grow")
+    grows, remedies = row.cell.on_failure == "grow", parse_reclaim(row.cell.reclaim)
+    return Account(counts, integrals, lines["scatter"], plan.granule, plan.granules, grows, remedies)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

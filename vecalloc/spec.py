@@ -451,6 +451,17 @@ def parse_reclaim(value: Any) -> tuple[Remedy, ...]:
     return tuple(remedies)
 
 
+def remedies_of(text: str) -> list[tuple[Remedy, ...]]:
+    """The ways to reclaim of a comma-separated list, each once: `compact[how=slide],compact[how=two-finger],none`."""
+    by_label: dict[str, tuple[Remedy, ...]] = {}
+    for part in split_list(text):
+        remedies = parse_reclaim(part)
+        by_label.setdefault(label_of_reclaim(remedies), remedies)
+    if not by_label:
+        raise InputError('no remedy is named: write one such as compact, or "none"')
+    return list(by_label.values())
+
+
 _HOW_TO_RECLAIM = 'write "none", a remedy such as "compact[how=slide]", a table with its kind, or a list of remedies'
 
 
@@ -652,13 +663,14 @@ def contradictions_of(
     *,
     processes: bool = False,
     largest: int | None = None,
+    policy: str = "",
 ) -> Iterator[Contradiction]:
-    """Everything that `check_reclaim` would refuse."""
+    """Everything that `check_reclaim` would refuse; `policy` is its name where there is no plan yet."""
     compact = next((remedy for remedy in remedies if isinstance(remedy, Compact)), None)
     swap = next((remedy for remedy in remedies if isinstance(remedy, Swap)), None)
     refused: list[str] = []
     if compact:
-        refused += _wrong_compact(compact, plan.policy.name if plan else "", processes or swap is not None)
+        refused += _wrong_compact(compact, plan.policy.name if plan else policy, processes or swap is not None)
     if swap:
         refused += _wrong_swap(swap, plan, processes, largest)
     if compact and swap and not swap.relocate:

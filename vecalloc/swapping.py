@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vecalloc.ledger import new_ledger
+from vecalloc.ledger import SLOWDOWN_P99, new_ledger
 from vecalloc.loops.cursors import NEEDS_PASS, PASSED, REASON, REFUSED, SERVED, STOP, STRETCH_DONE
 from vecalloc.loops.swapping import NEEDS_LINE, NEEDS_NODES
 from vecalloc.loops.waiting import (
@@ -37,6 +37,7 @@ from vecalloc.mechanisms.replicas import copies_of, widened
 from vecalloc.reclaim.compactor import Compactor
 from vecalloc.reclaim.crowd import (
     BINS,
+    BINS_PER_OCTAVE,
     COMPACT,
     COMPACT_SWAP,
     CROWD_CURSORS,
@@ -65,7 +66,10 @@ from vecalloc.spec import Plan
 from vecalloc.trace import extents_of
 
 SLOTS = 64
-"""Processes that a replica begins with room for; a block in memory and one that is being written, each."""
+"""Processes that a replica begins with room for."""
+
+BLOCKS_AT_FIRST = 2 * SLOTS
+"""Their blocks: one in memory and one that is being written, each."""
 
 _VICTIMS = {
     "lru": LRU,
@@ -146,7 +150,7 @@ class Swapping:
     keep : int
         Addresses of first placements to keep of each replica; 0: none.
     compactor : Compactor, optional
-        Makes the passes, for so many replicas and `2 SLOTS` slots, if the remedies hold a compaction.
+        Makes the passes, for so many replicas and BLOCKS_AT_FIRST slots, if the remedies hold a compaction.
 
     Attributes
     ----------
@@ -169,7 +173,7 @@ class Swapping:
         self.plan, self.sources, self.compactor = plan, sources, compactor
         self.policy = plan.module()
         self.state = copies_of(self.policy.new(1, plan.granules, False, plan.rules), replicas)
-        ledger = new_ledger(replicas, 2 * SLOTS)
+        ledger = new_ledger(replicas, BLOCKS_AT_FIRST)
         self.ledger = ledger._replace(
             integrals=ledger.integrals.astype(np.float64), addresses=np.full((replicas, keep), -1, np.int64)
         )
@@ -178,6 +182,7 @@ class Swapping:
         self.cursors[:, SPARE] = SLOTS
         self.cursors[:, NODES_SPARE] = self.crowd.nodes.shape[2]
         self.cursors[:, QUEUE_LIMIT] = queue_limit
+        self._forgotten = np.zeros_like(self.crowd.slowdowns)
         self._supply = {
             NEEDS_SLOTS: self._more_slots,
             NEEDS_NODES: self._more_nodes,
@@ -187,6 +192,11 @@ class Swapping:
             NEEDS_WORDS: self._more_words,
             NEEDS_PASS: self._compact,
         }
+
+    @property
+    def now(self) -> NDArray[np.float64]:
+        """What time it is in each replica."""
+        return self.crowd.clock[:, 0]
 
     def run_until(self, decided: int, time: float = np.inf) -> None:
         """Run every replica until so many new processes are placed or dropped, or it is so late, or it is unstable."""
@@ -200,6 +210,14 @@ class Swapping:
                 self._supply[reason](np.flatnonzero(reasons == reason).tolist())
             if np.isin(reasons, (STRETCH_DONE, IS_UNSTABLE)).all():
                 return
+
+    def begin_measuring(self) -> None:
+        """Forget the slow-downs of those that have finished: `note_percentile` is of those that will."""
+        self._forgotten = self.crowd.slowdowns.copy()
+
+    def note_percentile(self) -> None:
+        """Enter the 99th percentile of slow-downs into the ledger."""
+        self.ledger.integrals[:, SLOWDOWN_P99] = _quantiles(self.crowd.slowdowns - self._forgotten, 0.99)
 
     # --- what may run out ---
 
@@ -289,6 +307,19 @@ class Swapping:
         extents = np.where(heads == NEW, new, self.crowd.facts[due, EXTENT, heads])
         refused = self.compactor.compact(self.policy, self.state, self.ledger, due, extents)
         self.cursors[due, SERVED] = np.where(refused, REFUSED, PASSED)
+
+
+def _quantiles(slowdowns: NDArray[np.int64], share: float) -> NDArray[np.float64]:
+    """Of each row of a histogram of slow-downs the value that this share does not exceed, 0 where there are none.
+
+    Within a bin slow-downs are taken to be spread evenly on the logarithmic scale: 1 % is the most that can be wrong.
+    """
+    total = np.cumsum(slowdowns, axis=1)
+    rank = share * total[:, -1]
+    place = np.minimum((total < rank[:, None]).sum(axis=1), BINS - 1)
+    rows = np.arange(len(place))
+    inside = (rank - (total - slowdowns)[rows, place]) / np.maximum(slowdowns[rows, place], 1)
+    return np.where(total[:, -1] > 0, 2.0 ** ((place + inside) / BINS_PER_OCTAVE), 0.0)
 
 
 class _Settings(NamedTuple):

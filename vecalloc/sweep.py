@@ -162,6 +162,7 @@ class _Span:
             policies=tuple(row.policy for row in self.rows),
             ids=tuple(row.sample.id for row in self.rows),
             on_failure=cell.on_failure,
+            reclaim=cell.reclaim,
             queue_limit=cell.queue_limit,
             seed=cell.seed,
             requests=cell.requests,

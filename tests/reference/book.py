@@ -75,9 +75,8 @@ class Book:
         adequate = [size for _, size in self.holes if size >= 2 ** order_of(extent)]
         if adequate:
             return order_of(min(adequate))
-        return self.policy.pool_order - (
-            self.holes != [(0, self.limit)]
-        )  # the pool doubled: the whole of it, or its new half
+        # The pool doubled: the whole of it, or its new half.
+        return self.policy.pool_order - (self.holes != [(0, self.limit)])
 
     def free(self, name, lasts):
         del self.requests[name]

@@ -74,7 +74,7 @@ class Waiting:
     def run(self, decided):
         """Until so many requests are placed or dropped."""
         deaths, line = self.deaths, self.line
-        while len(self.addresses) < decided:
+        while len(self.addresses) < decided and not self.unstable:
             # Whoever can be placed is placed; who cannot is tried again when somebody has died.
             while not self.blocked and len(self.addresses) < decided:
                 self.look()

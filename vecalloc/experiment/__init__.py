@@ -6,6 +6,7 @@ toml           the text and its tree; dotted keys; how values and places are wri
 combinations   [sweep]: the values of each cell, put into the file
 models         the tables of a file and their keys, made of fields (one value) and laws; also the JSON Schema
 cells          what no table shows by itself: policies beside the pool, laws beside the load
+picture        what the figure shows: its names beside the metrics and the sweep
 complaints     everything that is wrong, gathered and said
 
 A *cell* is one combination of swept values; a row of the results is a cell and a policy. The sweep puts its values into
@@ -28,13 +29,14 @@ from vecalloc.experiment.combinations import checked_sweep, combinations_of, fil
 from vecalloc.experiment.complaints import Complaint, Report
 from vecalloc.experiment.fields import METRIC_NAMES, Warmup
 from vecalloc.experiment.models import DEFAULT_METRICS
+from vecalloc.experiment.picture import Picture, checked_figure, metrics_of, picture_of, wrong_names
 from vecalloc.experiment.toml import parsed, read
 from vecalloc.spec import label_of, parse_policy
 from vecalloc.statistics import Target
 
 __all__ = [
-    "DEFAULT_METRICS", "METRIC_NAMES", "Cell", "Experiment", "Sweep", "Warmup", "experiment_of", "json_schema",
-    "load_experiment",
+    "DEFAULT_METRICS", "METRIC_NAMES", "Cell", "Experiment", "Picture", "Sweep", "Warmup", "experiment_of",
+    "json_schema", "load_experiment",
 ]  # fmt: skip
 
 DEFAULT_REPLICAS = 64
@@ -101,6 +103,8 @@ class Experiment:
     metrics : tuple of str
         Names; the metric of `until` is among them.
     sweep : Sweep
+    picture : Picture or None
+        What the figure shows; None: what it usually does.
     cells : tuple of Cell
     """
 
@@ -121,6 +125,7 @@ class Experiment:
     confidence: float
     metrics: tuple[str, ...]
     sweep: Sweep
+    picture: Picture | None
     cells: tuple[Cell, ...] = field(repr=False)
 
 
@@ -170,8 +175,9 @@ def json_schema() -> dict[str, Any]:
 
 def _experiment_of(text: str, name: str, folder: Path, where: str) -> Experiment:
     base = parsed(text, where)
-    raw_sweep = base.pop("sweep", {})
+    raw_sweep, raw_figure = base.pop("sweep", {}), base.pop("figure", None)
     sweep, wrong = checked_sweep(raw_sweep, base)
+    figure, unusable = checked_figure(raw_figure)
     swept = _summary(sweep)
     report = Report(where, swept.keys, sweep.cells)
     report.add(wrong)
@@ -186,8 +192,15 @@ def _experiment_of(text: str, name: str, folder: Path, where: str) -> Experiment
     if cells and "queue_limit" in base.get("policy", {}) and all(cell.on_failure != "wait" for cell in cells):
         unused = f'{cells[0].queue_limit}: nothing waits: leave it out, or write on_failure = "wait"'
         report.add([Complaint(("policy", "queue_limit"), unused)])
+    report.add(unusable)
+    picture = None
+    if figure is not None:
+        report.add(wrong_names(figure, sweep, [path[-1] for path in swept_keys(raw_sweep)], tables.run))
+        if tables.run and not report.found:
+            picture, too_much = picture_of(figure, sweep, tables.run, cells)
+            report.add(too_much)
     report.raise_if_any()
-    return _experiment(text, name, folder, base["question"], swept, cells, tables)
+    return _experiment(text, name, folder, base["question"], swept, picture, cells, tables)
 
 
 def _summary(sweep: models.Sweep) -> Sweep:
@@ -203,7 +216,14 @@ def _summary(sweep: models.Sweep) -> Sweep:
 
 
 def _experiment(
-    text: str, name: str, folder: Path, question: str, sweep: Sweep, cells: list[Cell], tables: Tables
+    text: str,
+    name: str,
+    folder: Path,
+    question: str,
+    sweep: Sweep,
+    picture: Picture | None,
+    cells: list[Cell],
+    tables: Tables,
 ) -> Experiment:
     """All of it; of the tables of any cell what cannot be swept."""
     policy, run = tables.policy, tables.run
@@ -225,8 +245,9 @@ def _experiment(
         until=_target(until, run.confidence) if until else None,
         cap=run.cap,
         confidence=run.confidence,
-        metrics=tuple(dict.fromkeys([*run.metrics, *([until.metric] if until else [])])),
+        metrics=metrics_of(run),
         sweep=sweep,
+        picture=picture,
         cells=tuple(cells),
     )
 

@@ -172,7 +172,7 @@ def _range(ends: list[Any]) -> list[Any]:
 
 OneLine = Annotated[str, AfterValidator(_one_line)]
 Metric = Annotated[str, AfterValidator(_metric), Field(json_schema_extra={"enum": sorted(METRIC_NAMES)})]
-Policies = Annotated[
+Names = Annotated[
     list[str],
     Field(min_length=1),
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value),

@@ -15,8 +15,8 @@ from vecalloc.experiment.complaints import MISSING, Complaint
 from vecalloc.experiment.fields import (
     Granule,
     Metric,
+    Names,
     OneLine,
-    Policies,
     PoolSize,
     Range,
     Table,
@@ -113,7 +113,7 @@ class Workload(Table, title="workload"):
 class Policy(Table, title="policy"):
     """Who allocates."""
 
-    use: Policies = Field(
+    use: Names = Field(
         default_factory=lambda: ["all"],
         description='"all" (so by default), or a list of policies such as ["first-fit", "best-fit[ties=lifo]"]',
     )
@@ -262,6 +262,45 @@ class Sweep(Table, title="sweep"):
         return prod(map(len, self.grid.values())) * zipped * (self.design.cells if self.design else 1)
 
 
+# --- what is drawn ---------------------------------------------------------------------------------------------------
+
+
+class Figure(Table, title="figure"):
+    """What the figure shows, for experiments that the usual one says too little of; changes no row."""
+
+    x: str = Field(
+        description='a metric of run.metrics, or a swept key that has numbers, such as "moved_ratio" or "workload.load"'
+    )
+    y: Names | None = Field(
+        None, description="a metric of run.metrics, or a list of them: a row of panels each (by default the first)"
+    )
+    panels: str | None = Field(
+        None, description='"policy" or a swept key such as "policy.reclaim.how": a panel for each of its values'
+    )
+    lines: Names | None = Field(
+        None,
+        description='"policy" or a swept key, or a list such as ["policy", "policy.reclaim.how"]: a line for each '
+        "combination of their values (by default of all that are neither x nor panels)",
+    )
+    log: list[Literal["x", "y"]] | None = Field(
+        None,
+        description='a list of "x" and "y", the axes that are logarithmic (by default those of metrics whose values '
+        "are spread over more than a decade)",
+    )
+
+    def _wrong(self) -> Iterator[Complaint]:
+        for place in ("y", "lines", "log"):
+            for name, count in Counter(getattr(self, place) or ()).items():
+                if count > 1:
+                    yield Complaint((place,), f"{shown(name)}: stands there {count} times: write it once")
+        for place, taken in (("y", ["x"]), ("panels", ["x"]), ("lines", ["x", "panels"])):
+            names = getattr(self, place) or ()
+            for other in taken:
+                name = getattr(self, other)
+                if name is not None and (name == names or name in list(names)):
+                    yield Complaint((place,), f"{shown(name)}: is {other} already: write another one")
+
+
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +319,9 @@ class File(Table, title="vecalloc experiment"):
         default_factory=lambda: Run.model_validate({}), description="a table with seed, requests and replicas"
     )
     sweep: Sweep | None = Field(None, description="a table with grid, zip or design: what is varied over the cells")
+    figure: Figure | None = Field(
+        None, description='a table such as {x = "workload.load", y = "failure_ratio", lines = "policy"}: what is drawn'
+    )
 
 
 SECTIONS: dict[str, type[Table]] = {"pool": Pool, "workload": Workload, "policy": Policy, "run": Run}

@@ -38,6 +38,7 @@ from vecalloc.ledger import (
     NOW_LARGEST,
     NOW_LIMIT,
     QUEUE,
+    RETURNS,
     SLOWDOWN,
     SWAPS_IN,
     SWAPS_OUT,
@@ -235,6 +236,7 @@ def swap_each(pick, alloc, free, largest, cause, claim, is_free, pools, crowds, 
                     slot = _settle_in(crowd, cursor, counts, rules)
                 else:
                     integrals[WAITED_AGAIN] += clock[0] - joined
+                    counts[RETURNS] += 1
                 places[at(2 * slot)] = address
                 crowd.facts[OLD, at(slot)] = address
                 crowd.facts[OLD_GRANTED, at(slot)] = registers[GRANTED] - granted
