@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import throughput_monte_carlo
+import throughput_reclaim
 
 import vecalloc as va
 from vecalloc.kernel import inline, kernel, rows
@@ -312,7 +313,7 @@ def run_offset_allocator(heap: Heap) -> Timing:
 def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", default="kernels,monte-carlo", help="comma-separated; default both")
+    parser.add_argument("--parts", default="kernels,monte-carlo,reclaim", help="comma-separated; default all")
     parser.add_argument("--traces", default="T1,T2,T3,T4", help="comma-separated; default all")
     parser.add_argument("--policies", default=";".join(POLICIES), help="separated by semicolons; default all")
     parser.add_argument("--rounds", type=int, default=5)
@@ -329,6 +330,11 @@ def main() -> None:
         throughput_monte_carlo.print_table(rows)
         if not arguments.no_save:
             va.save("throughput_monte_carlo", rows, parameters=vars(arguments))
+    if "reclaim" in parts:
+        rows = throughput_reclaim.measure(arguments.rounds)
+        throughput_reclaim.print_table(rows)
+        if not arguments.no_save:
+            va.save("throughput_reclaim", rows, parameters=vars(arguments))
 
 
 def measure_kernels(arguments: argparse.Namespace) -> list[dict[str, object]]:

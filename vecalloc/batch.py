@@ -29,8 +29,8 @@ from vecalloc.reclaim.compactor import Compactor
 from vecalloc.reclaim.table import Compact
 from vecalloc.simulate import Simulation, Switches
 from vecalloc.spec import NO_REMEDY, Plan, check_reclaim, make_plan, parse_reclaim
-from vecalloc.workload.order import Ordering, Stretch
 from vecalloc.swapping import BLOCKS_AT_FIRST, Swapping
+from vecalloc.workload.order import Ordering, Stretch
 from vecalloc.workload.pins import Pins
 from vecalloc.workload.processes import Processes
 from vecalloc.workload.requests import Births, Requests, Room, Workload, births_of

@@ -360,7 +360,7 @@ def _new_crowd(replicas: int, remedies: tuple[Remedy, ...], rate: float) -> Crow
         ends=np.zeros((replicas, 2 * SLOTS)),
         phases=np.zeros((replicas, 2, SLOTS)),
         nodes=np.tile(spare, (replicas, 2, 1)),
-        scratch=np.zeros((replicas, 4, 2 * SLOTS), np.int64),
+        scratch=np.zeros((replicas, 5, 2 * SLOTS), np.int64),
         slowdowns=np.zeros((replicas, BINS), np.int64),
     )
 

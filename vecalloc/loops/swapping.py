@@ -133,8 +133,10 @@ from vecalloc.reclaim.swapping import (
     add_transfer,
     best_by_rule,
     drop_transfer,
-    next_smallest,
+    heap_by_size,
     next_transfer_ends,
+    place_of,
+    take_smallest,
     transfer_at,
 )
 
@@ -204,11 +206,11 @@ def swap_each(pick, alloc, free, largest, cause, claim, is_free, pools, crowds, 
                         told = np.int64(BUDGET) if cursor[SERVED] == REFUSED else cursor[CAUSE]
                     may_move = moves and cursor[SERVED] == NOT_YET and why == FRAGMENTATION
                     waits = False
-                    if may_move and (order == COMPACT or order == COMPACT_SWAP):
+                    if may_move and order in (COMPACT, COMPACT_SWAP):
                         cursor[CAUSE] = told
                         reason = NEEDS_PASS
                         break
-                    if order == SWAP or order == COMPACT_SWAP or (order == SWAP_COMPACT and cursor[SERVED] == NOT_YET):
+                    if order in (SWAP, COMPACT_SWAP) or (order == SWAP_COMPACT and cursor[SERVED] == NOT_YET):
                         victims = _choose_victims(
                             free, claim, is_free, largest, pool, crowd, cursor, counts, places, slot, extent, bound
                         )
@@ -519,16 +521,15 @@ def _choose_victims(free, claim, is_free, largest, pool, crowd, cursor, counts, 
                 chosen = np.int64(_NO_WORDS)
                 cursor[WORD] = first_word
         elif rule == SMALLEST_SUFFICIENT:
-            chosen = next_smallest(crowd, candidates, left, np.int64(-1))
-            tried = np.int64(-1)
-            while chosen >= 0:
-                tried = candidates[at(chosen)]
+            heap_by_size(crowd, candidates, crowd.scratch[4], left)
+            for count in range(left, 0, -1):
+                tried = take_smallest(crowd, crowd.scratch[4], np.int64(count))
                 free(pool, places[at(2 * tried)])
                 suffices = largest(pool) >= extent
                 claim(pool, places[at(2 * tried)], crowd.facts[OLD_GRANTED, at(tried)])
                 if suffices:
+                    chosen = place_of(candidates, tried)
                     break
-                chosen = next_smallest(crowd, candidates, left, tried)
             if chosen < 0:
                 chosen = best_by_rule(crowd, np.int64(LARGEST_IDLE), candidates, left)
         else:

@@ -105,8 +105,8 @@ class Crowd(NamedTuple):
         When each transfer is done.
     phases : float64 (replicas, 2, nodes)
     nodes : int32 (replicas, 2, nodes)
-    scratch : int64 (replicas, 4, 2 slots)
-        Blocks that are freed to see what would be; victims; candidates.
+    scratch : int64 (replicas, 5, 2 slots)
+        Starts and granules of blocks that are freed to see what would be; victims; candidates; the same as a heap.
     slowdowns : int64 (replicas, BINS)
         Processes that have finished, by slow-down.
     """

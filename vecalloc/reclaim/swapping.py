@@ -96,22 +96,50 @@ def _comes_before(crowd, rule, one, other):
 
 
 @outline
-def next_smallest(crowd, candidates, count, last):
-    """Of the candidates that come after slot `last` in the order of size, the first; -1 if there is none.
-
-    `last` is -1 at the beginning.
-    """
-    best = np.int64(-1)
+def heap_by_size(crowd, candidates, heap, count):
+    """Copy the candidates into a heap whose top is the smallest."""
     for i in range(count):
-        slot = candidates[at(i)]
-        if last >= 0 and not _is_smaller(crowd, last, slot):
-            continue
-        if best < 0 or _is_smaller(crowd, slot, candidates[at(best)]):
-            best = np.int64(i)
-    return best
+        heap[at(i)] = candidates[at(i)]
+    for i in range(count // 2 - 1, -1, -1):
+        _sift(crowd, heap, np.int64(i), count)
+
+
+@inline
+def take_smallest(crowd, heap, count):
+    """Take the smallest of so many out of the heap."""
+    top = heap[0]
+    heap[0] = heap[at(count - 1)]
+    _sift(crowd, heap, np.int64(0), count - 1)
+    return top
+
+
+@outline
+def _sift(crowd, heap, i, end):
+    """Let the entry at i sink below all that are smaller."""
+    entry = heap[at(i)]
+    while True:
+        child = 2 * i + 1
+        if child >= end:
+            break
+        if child + 1 < end and _is_smaller(crowd, heap[at(child + 1)], heap[at(child)]):
+            child += 1
+        if not _is_smaller(crowd, heap[at(child)], entry):
+            break
+        heap[at(i)] = heap[at(child)]
+        i = child
+    heap[at(i)] = entry
 
 
 @inline
 def _is_smaller(crowd, one, other):
     a, b = crowd.facts[EXTENT, at(one)], crowd.facts[EXTENT, at(other)]
     return a < b or (a == b and crowd.facts[NUMBER, at(one)] < crowd.facts[NUMBER, at(other)])
+
+
+@inline
+def place_of(candidates, slot):
+    """Where a slot stands among the candidates, of which it is one."""
+    i = np.int64(0)
+    while candidates[at(i)] != slot:
+        i += 1
+    return i
