@@ -1,6 +1,6 @@
 """What a script calls: load a trace, replay it, read the numbers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,6 @@ from vecalloc import ledger as columns
 from vecalloc.errors import InputError
 from vecalloc.formats.slots import check
 from vecalloc.ledger import Ledger
-from vecalloc.reclaim.compactor import Compactor
-from vecalloc.reclaim.table import Compact, Remedy
 from vecalloc.simulate import Simulation, Switches
 from vecalloc.spec import (
     CLOCKS,
@@ -32,7 +30,7 @@ from vecalloc.spec import (
     whole_number,
 )
 from vecalloc.trace import Trace, events_of, load_of
-from vecalloc.workload.pins import Pins
+from vecalloc.workload.pins import compactor_of
 
 
 def load_trace(path: str | Path) -> Trace:
@@ -188,7 +186,7 @@ def replay(
     plan = make_plan(policy, pool, granule, load_of(events), options)
     remedies = parse_reclaim(reclaim)
     check_reclaim(remedies, plan)
-    compactor = _compactor(remedies, trace.slots, whole_number(seed, "seed"))
+    compactor = compactor_of(remedies, whole_number(seed, "seed"), range(1), trace.slots)
     metered = metrics or geometry or every > 0
     simulation = Simulation(plan, 1, trace.slots, on_failure, Switches(metered, geometry, bins), compactor=compactor)
     simulation.prepare(events)
@@ -214,14 +212,6 @@ def replay(
         dict(zip(_SERIES, np.array(series, np.int64).reshape(-1, len(_SERIES)).T, strict=True)),
         simulation.holes() * plan.granule,
     )
-
-
-def _compactor(remedies: Sequence[Remedy], slots: int, seed: int) -> Compactor | None:
-    """Who makes the passes, if anybody does; without processes there is no other remedy."""
-    for rules in remedies:
-        assert isinstance(rules, Compact)
-        return Compactor(rules, 1, slots, [Pins(rules.pinned, seed, 0)] if rules.pinned else [])
-    return None
 
 
 _STRETCH = 1 << 21

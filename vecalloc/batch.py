@@ -25,13 +25,11 @@ from numpy.typing import NDArray
 from vecalloc.errors import InputError
 from vecalloc.ledger import ADDS_UP, COUNT_NAMES, COUNTS, INTEGRAL_NAMES, INTEGRALS, UNSTABLE, Ledger
 from vecalloc.process import SLOTS, Process
-from vecalloc.reclaim.compactor import Compactor
-from vecalloc.reclaim.table import Compact
 from vecalloc.simulate import Simulation, Switches
 from vecalloc.spec import NO_REMEDY, Plan, check_reclaim, make_plan, parse_reclaim
 from vecalloc.swapping import BLOCKS_AT_FIRST, Swapping
 from vecalloc.workload.order import Ordering, Stretch
-from vecalloc.workload.pins import Pins
+from vecalloc.workload.pins import compactor_of
 from vecalloc.workload.processes import Processes
 from vecalloc.workload.requests import Births, Requests, Room, Workload, births_of
 from vecalloc.workload.streams import CHUNK
@@ -134,15 +132,6 @@ def _run(batch: Batch, replicas: range, memory: "_Memory") -> Iterable["_Tally"]
 
 def _plans_of(batch: Batch) -> list[Plan]:
     return [make_plan(label, batch.pool, batch.granule) for label in batch.policies]
-
-
-def _compactor_of(batch: Batch, replicas: range, slots: int) -> Compactor | None:
-    """Who moves the blocks of one policy, if anybody does."""
-    rules = next((remedy for remedy in parse_reclaim(batch.reclaim) if isinstance(remedy, Compact)), None)
-    if rules is None:
-        return None
-    pins = [Pins(rules.pinned, batch.seed, r) for r in replicas] if rules.pinned > 0 else []
-    return Compactor(rules, len(replicas), slots, pins)
 
 
 class _Tally:
@@ -255,7 +244,8 @@ class _Lockstep:
     """One policy's pools, run through the stretches that all share."""
 
     def __init__(self, plan: Plan, group: int, batch: Batch, replicas: range, marks: int):
-        switches, compactor = Switches(geometry=batch.geometry), _compactor_of(batch, replicas, 0)
+        switches = Switches(geometry=batch.geometry)
+        compactor = compactor_of(parse_reclaim(batch.reclaim), batch.seed, replicas, 0)
         self.simulation = Simulation(plan, len(replicas), 0, batch.on_failure, switches, workers=1, compactor=compactor)
         self.tally = _Tally(len(replicas), marks)
         self._group = group
@@ -286,7 +276,7 @@ def _wait(batch: Batch, replicas: range) -> Iterator[_Tally]:
     arrivals, lifetimes = workload.arrivals.timed, workload.lifetimes is not None
     for plan in _plans_of(batch):
         sources = [Requests(workload, rate, batch.seed, r, batch.requests) for r in replicas]
-        compactor = _compactor_of(batch, replicas, SLOTS)
+        compactor = compactor_of(parse_reclaim(batch.reclaim), batch.seed, replicas, SLOTS)
         process = Process(plan, sources, arrivals, lifetimes, rate, batch.queue_limit, compactor=compactor)
         yield _run_process(process, batch)
 
@@ -296,7 +286,7 @@ def _swap(batch: Batch, replicas: range) -> Iterator[_Tally]:
     remedies = parse_reclaim(batch.reclaim)
     for plan in _plans_of(batch):
         sources = [Processes(workload, rate, batch.seed, r, batch.requests) for r in replicas]
-        compactor = _compactor_of(batch, replicas, BLOCKS_AT_FIRST)
+        compactor = compactor_of(parse_reclaim(batch.reclaim), batch.seed, replicas, BLOCKS_AT_FIRST)
         yield _run_process(Swapping(plan, sources, remedies, rate, batch.queue_limit, compactor=compactor), batch)
 
 

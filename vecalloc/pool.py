@@ -41,7 +41,7 @@ from vecalloc.spec import (
     whole_number,
 )
 from vecalloc.trace import LARGEST_SIZE, LARGEST_SUM, Events, extents_of
-from vecalloc.workload.pins import Pins
+from vecalloc.workload.pins import compactor_of
 
 _MAP_WIDTH = 64
 
@@ -96,10 +96,7 @@ class Pool:
         self._remedies = parse_reclaim(reclaim)
         check_reclaim(self._remedies, self._plan)
         seed = whole_number(seed, "seed")
-        compactor = None
-        for rules in self._remedies:
-            assert isinstance(rules, Compact)  # without processes there is nothing to swap
-            compactor = Compactor(rules, 1, 64, [Pins(rules.pinned, seed, 0)] if rules.pinned else [])
+        compactor = compactor_of(self._remedies, seed, range(1), 64)
         switches = Switches(metrics=True)
         self._simulation = Simulation(self._plan, 1, 64, on_failure, switches, workers=1, compactor=compactor)
         self._pinned: set[int] = set()  # slots; where passes come by themselves, the compactor knows

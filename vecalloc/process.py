@@ -35,7 +35,7 @@ from vecalloc.loops.waiting import (
     Flow,
 )
 from vecalloc.mechanisms.calendar import extend_calendar, new_calendar
-from vecalloc.mechanisms.replicas import copies_of, widened
+from vecalloc.mechanisms.replicas import copies_of, widened, with_row
 from vecalloc.reclaim.compactor import Compactor
 from vecalloc.reclaim.passes import ON_FAILURE, WHEN
 from vecalloc.spec import Plan
@@ -177,7 +177,7 @@ class Process:
         arrival = self.flow.arrival
         for r in replicas:
             times = self.sources[r].next_arrivals()
-            arrival = None if arrival is None else _put(arrival, r, times)
+            arrival = None if arrival is None else with_row(arrival, r, times)
             self.cursors[r, [ARRIVAL, ARRIVALS]] = 0, len(times)
         self.flow = self.flow._replace(arrival=arrival)
 
@@ -186,9 +186,9 @@ class Process:
         requested, extent, life = flow.requested, flow.extent, flow.life
         for r in replicas:
             sizes, lives = self.sources[r].next_requests()
-            requested = _put(requested, r, sizes)
-            extent = _put(extent, r, extents_of(sizes, plan.granule, plan.header, plan.alignment))
-            life = None if life is None else _put(life, r, lives)
+            requested = with_row(requested, r, sizes)
+            extent = with_row(extent, r, extents_of(sizes, plan.granule, plan.header, plan.alignment))
+            life = None if life is None else with_row(life, r, lives)
             self.cursors[r, [HEAD, HEADS]] = 0, len(sizes)
         if self.compactor:
             self.compactor.begin(replicas, self.cursors[replicas, HEADS].tolist())
@@ -198,14 +198,6 @@ class Process:
         words = self.flow.words
         for r in replicas:
             more = self.sources[r].next_words()
-            words = _put(words, r, more)
+            words = with_row(words, r, more)
             self.cursors[r, [WORD, WORDS]] = 0, len(more)
         self.flow = self.flow._replace(words=words)
-
-
-def _put(table: NDArray[np.generic], row: int, values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The table with these values in a row, wider if they need it."""
-    if len(values) > table.shape[1]:
-        table = widened(table, len(values))
-    table[row, : len(values)] = values
-    return table

@@ -33,7 +33,7 @@ from vecalloc.loops.waiting import (
     WORDS,
 )
 from vecalloc.mechanisms.calendar import extend_calendar, new_calendar
-from vecalloc.mechanisms.replicas import copies_of, widened
+from vecalloc.mechanisms.replicas import copies_of, widened, with_row
 from vecalloc.reclaim.compactor import Compactor
 from vecalloc.reclaim.crowd import (
     BINS,
@@ -267,7 +267,7 @@ class Swapping:
         arrival = self.crowd.arrival
         for r in replicas:
             times = self.sources[r].next_arrivals()
-            arrival = _put(arrival, r, times)
+            arrival = with_row(arrival, r, times)
             self.cursors[r, [ARRIVAL, ARRIVALS]] = 0, len(times)
         self.crowd = self.crowd._replace(arrival=arrival)
 
@@ -276,13 +276,13 @@ class Swapping:
         for r in replicas:
             chunk, crowd = self.sources[r].next_processes(), self.crowd
             self.crowd = crowd._replace(
-                came=_put(crowd.came, r, chunk.arrival),
-                priority=_put(crowd.priority, r, chunk.priority),
-                requested=_put(crowd.requested, r, chunk.size),
-                extent=_put(crowd.extent, r, extents_of(chunk.size, plan.granule, plan.header, plan.alignment)),
-                offset=_put(crowd.offset, r, chunk.offset),
-                active=_put(crowd.active, r, chunk.active),
-                idle=_put(crowd.idle, r, chunk.idle),
+                came=with_row(crowd.came, r, chunk.arrival),
+                priority=with_row(crowd.priority, r, chunk.priority),
+                requested=with_row(crowd.requested, r, chunk.size),
+                extent=with_row(crowd.extent, r, extents_of(chunk.size, plan.granule, plan.header, plan.alignment)),
+                offset=with_row(crowd.offset, r, chunk.offset),
+                active=with_row(crowd.active, r, chunk.active),
+                idle=with_row(crowd.idle, r, chunk.idle),
             )
             self.cursors[r, [HEAD, HEADS]] = 0, len(chunk.size)
         if self.compactor:
@@ -294,7 +294,7 @@ class Swapping:
         for r in replicas:
             left = words[r, self.cursors[r, WORD] : self.cursors[r, WORDS]]
             more = np.concatenate([left, self.sources[r].next_words()])
-            words = _put(words, r, more)
+            words = with_row(words, r, more)
             self.cursors[r, [WORD, WORDS]] = 0, len(more)
         self.crowd = self.crowd._replace(words=words)
 
@@ -363,11 +363,3 @@ def _new_crowd(replicas: int, remedies: tuple[Remedy, ...], rate: float) -> Crow
         scratch=np.zeros((replicas, 5, 2 * SLOTS), np.int64),
         slowdowns=np.zeros((replicas, BINS), np.int64),
     )
-
-
-def _put(table: NDArray[np.generic], row: int, values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The table with these values in a row, wider if they need it."""
-    if len(values) > table.shape[1]:
-        table = widened(table, len(values))
-    table[row, : len(values)] = values
-    return table

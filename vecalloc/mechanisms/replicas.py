@@ -44,3 +44,11 @@ def widened(array: np.ndarray, length: int, fill: int = 0) -> np.ndarray:
         wider[..., array.shape[-1] :] = fill
     wider[..., : array.shape[-1]] = array
     return wider
+
+
+def with_row(table: np.ndarray, row: int, values: np.ndarray) -> np.ndarray:
+    """The table with these values at the beginning of a row: itself, or a wider one if they need it."""
+    if len(values) > table.shape[1]:
+        table = widened(table, len(values))
+    table[row, : len(values)] = values
+    return table

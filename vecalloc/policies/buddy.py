@@ -219,9 +219,7 @@ def process(pools, flow, ledger, passes, cursors, first, last):
 @kernel
 def swap(pools, crowds, ledger, passes, cursors, first, last):
     """Run replicas first .. last - 1 of processes that are swapped."""
-    swap_each(
-        pick, alloc, free, largest, cause, claim, is_free, pools, crowds, ledger, passes, cursors, first, last
-    )
+    swap_each(pick, alloc, free, largest, cause, claim, is_free, pools, crowds, ledger, passes, cursors, first, last)
 
 
 @kernel

@@ -1,8 +1,12 @@
 """Which blocks must not move: a random share of the allocs of a replica, from a stream of their own."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from vecalloc.reclaim.compactor import Compactor
+from vecalloc.reclaim.table import Compact, Remedy
 from vecalloc.workload.streams import CHUNK, PINNED, generator_of
 
 
@@ -29,3 +33,12 @@ class Pins:
             self._chunk += 1
         flags, self._drawn = self._drawn[:count], self._drawn[count:]
         return flags
+
+
+def compactor_of(remedies: Iterable[Remedy], seed: int, replicas: range, slots: int) -> Compactor | None:
+    """Who makes the passes in these replicas and pins their blocks; None if no remedy is a compaction."""
+    rules = next((remedy for remedy in remedies if isinstance(remedy, Compact)), None)
+    if rules is None:
+        return None
+    pins = [Pins(rules.pinned, seed, r) for r in replicas] if rules.pinned > 0 else []
+    return Compactor(rules, len(replicas), slots, pins)
