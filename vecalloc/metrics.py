@@ -390,9 +390,18 @@ COUNTS_OF_EVENTS = frozenset(
 """Metrics whose part counts some of the events that their whole counts: seen rarely, they need an exact interval."""
 
 
+OF_PROCESSES = frozenset(
+    {
+        "throughput", "working", "slowdown", "slowdown_p99", "waiting_time", "returning_time", "swaps_in", "swaps_out",
+        "swapped_bytes", "disk_utilisation", "images",
+    }
+)  # fmt: skip
+"""Metrics that say something of processes only, not of bare blocks."""
+
+
 def measure(account: Account) -> dict[str, float]:
-    """Every metric by name, over all replicas."""
-    return {name: ratio_of_sums(metric(account)) for name, metric in METRICS.items()}
+    """Every metric of blocks by name, over all replicas."""
+    return {name: ratio_of_sums(metric(account)) for name, metric in METRICS.items() if name not in OF_PROCESSES}
 
 
 def geometry(ledger: Ledger, replica: int, granule: int) -> dict[str, object]:
