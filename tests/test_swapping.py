@@ -6,6 +6,7 @@ included. With the JIT: addresses, holes, every count and every integral after e
 """
 
 from itertools import accumulate
+from math import floor, log2
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from reference.swapping import Swapping as Reference
 from vecalloc import ledger as c
 from vecalloc.kernel import JIT
 from vecalloc.reclaim.compactor import Compactor
+from vecalloc.reclaim.crowd import WAIT_UNIT
 from vecalloc.reclaim.table import Compact, Swap
 from vecalloc.spec import make_plan, parse_policy
 from vecalloc.swapping import SLOTS, Swapping
@@ -161,6 +163,13 @@ def compare(engine, reference):
     assert counts[c.DELAYED : c.DELAYED + 5].tolist() == list(reference.delayed.values())
     slow = np.flatnonzero(engine.crowd.slowdowns[0]).tolist()
     assert {b: int(engine.crowd.slowdowns[0, b]) for b in slow} == reference.slowdowns
+    waits = {}
+    for time, kind, number, _ in reference.log:
+        if kind == "place":
+            wait = max((time - reference.processes[number].arrival) / WAIT_UNIT, 1.0)
+            waits[floor(64 * log2(wait))] = waits.get(floor(64 * log2(wait)), 0) + 1
+    waited = np.flatnonzero(engine.crowd.waits[0]).tolist()
+    assert {b: int(engine.crowd.waits[0, b]) for b in waited} == waits
     assert integrals[[
         c.DURATION, c.I_BLOCKS, c.I_WORKING, c.I_QUEUE, c.I_IMAGES, c.I_BUSY, c.WAITED, c.WAITED_AGAIN, c.SLOWDOWN
     ]].tolist() == pytest.approx([
@@ -245,3 +254,30 @@ def test_a_line_that_is_too_long_is_unstable(monkeypatch):
     processes = crowd(np.random.default_rng(3), 90, 5, False)
     _, reference = follow("best-fit", processes, PLAIN | {"queue_limit": 20, "disk": (5.0, 1.0)}, monkeypatch)
     assert reference.unstable
+
+
+def test_a_swap_takes_latency_and_size_over_bandwidth():
+    """Gallery W1: 10 MB at 40 MB/s and 8 ms are 258 ms each way; and back again, 516 ms."""
+    processes = [(0.0, 10**7, 10**7, 0.0, [(1.0, 5.0), (1.0, 0.0)]), (2.0, 10**7, 10**7, 0.0, [(1.0, 0.0)])]
+    plan = make_plan("first-fit", 10**7, 1)
+    engine = Swapping(plan, [Listed(processes, words_of(0))], (Swap("lru", 0.008, 40e6),), 1.0, 100)
+    engine.run_until(2)
+    assert engine.now[0] == 2.258
+    engine.run_until(3, 6.9)
+    counts, integrals = engine.ledger.counts[0], engine.ledger.integrals[0]
+    assert (counts[c.SWAPS_OUT], counts[c.SWAPS_IN], counts[c.COMPLETED]) == (1, 1, 2)
+    assert integrals[c.I_BUSY] == pytest.approx(0.516)
+    assert integrals[c.SLOWDOWN] == pytest.approx(7.258 / 7 + 1.258)
+
+
+def test_doubling_quanta_are_few_swaps():
+    """Gallery W1: a program of 30 quanta that runs for 1, 2, 4, 8 and 15 of them is read five times, with its first."""
+    job = (0.0, 4, 4, 0.0, [(1.0, 100.0), (2.0, 100.0), (4.0, 100.0), (8.0, 100.0), (15.0, 0.0)])
+    others = [(50.0 + 100 * k, 4, 4, 0.0, [(1.0, 0.0)]) for k in range(4)]
+    plan = make_plan("first-fit", 4, 1)
+    swap = Swap("lru", 0.0, float("inf"), load=True)
+    engine = Swapping(plan, [Listed([job, *others], words_of(0))], (swap,), 1.0, 100)
+    engine.run_until(6, 1000.0)
+    counts = engine.ledger.counts[0]
+    assert counts[c.COMPLETED] == 5
+    assert counts[c.SWAPS_IN] - len(others) == 5 and counts[c.SWAPS_OUT] == 4

@@ -305,6 +305,6 @@ def _run_process(process: Process | Swapping, batch: Batch) -> _Tally:
             process.begin_measuring()
     process.run_until(batch.requests)
     if isinstance(process, Swapping):
-        process.note_percentile()
+        process.note_percentiles()
     tally.note(-1, process.ledger)
     return tally

@@ -82,11 +82,12 @@ COUNTS = 56
     WAITED_AGAIN,
     SLOWDOWN,
     SLOWDOWN_P99,
-) = range(19)
+    WAITED_P99,
+) = range(20)
 """Integrals over time; I_TOP and I_ENDS are geometry. Of processes: integrals of WORKING, of IMAGES, of whether the
 disk is busy; sums of the time from arrival to placement, of the time from the end of an idle phase to the next
-placement, and of slow-downs of those that have finished; their 99th percentile, which is no sum and is entered at the
-end."""
+placement, and of slow-downs of those that have finished; 99th percentiles of slow-downs and of times from arrival to
+placement, which are no sums and are entered at the end."""
 
 INTEGRALS = 24
 
@@ -106,6 +107,7 @@ INTEGRAL_NAMES = (
     "duration", "time_requested", "time_live", "time_granted", "time_limit", "time_largest", "time_holes",
     "time_blocks", "time_high_water", "time_top", "time_ends", "time_queue", "time_working", "time_images",
     "time_busy", "waited", "waited_again", "slowdown", "slowdown_p99",
+    "waited_p99",
 )  # fmt: skip
 
 ADDS_UP = np.zeros(COUNTS, bool)

@@ -336,6 +336,11 @@ def waiting_time(a: Account) -> Pair:
     return a.integral(c.WAITED), a.count(c.ALLOCS) - a.count(c.FAILED)
 
 
+def waiting_time_p99(a: Account) -> Pair:
+    """The 99th percentile of that time in a replica, to 1 %; a mean over replicas."""
+    return a.each(a.integral(c.WAITED_P99))
+
+
 def returning_time(a: Account) -> Pair:
     """Time from the end of an idle phase on the disk to the next placement, averaged over returns."""
     return a.integral(c.WAITED_AGAIN), a.count(c.RETURNS)
@@ -375,8 +380,8 @@ METRICS: dict[str, Callable[[Account], Pair]] = {
         holes, blocks, holes_per_block,
         johnstone_wilson_1, johnstone_wilson_2, johnstone_wilson_3, johnstone_wilson_4,
         passes_ratio, refused_ratio, moved_ratio, blocks_moved_ratio, moving_time, longest_pass, longest_pause,
-        throughput, working, slowdown, slowdown_p99, waiting_time, returning_time,
-        swaps_in, swaps_out, swapped_bytes, disk_utilisation, images,
+        throughput, working, slowdown, slowdown_p99, waiting_time, waiting_time_p99,
+        returning_time, swaps_in, swaps_out, swapped_bytes, disk_utilisation, images,
         live_requested, granted_now, free_now, largest_now, holes_now, blocks_now,
     )
 }  # fmt: skip
@@ -392,8 +397,8 @@ COUNTS_OF_EVENTS = frozenset(
 
 OF_PROCESSES = frozenset(
     {
-        "throughput", "working", "slowdown", "slowdown_p99", "waiting_time", "returning_time", "swaps_in", "swaps_out",
-        "swapped_bytes", "disk_utilisation", "images",
+        "throughput", "working", "slowdown", "slowdown_p99", "waiting_time", "waiting_time_p99",
+        "returning_time", "swaps_in", "swaps_out", "swapped_bytes", "disk_utilisation", "images",
     }
 )  # fmt: skip
 """Metrics that say something of processes only, not of bare blocks."""

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vecalloc.ledger import SLOWDOWN_P99, new_ledger
+from vecalloc.ledger import SLOWDOWN_P99, WAITED_P99, new_ledger
 from vecalloc.loops.cursors import NEEDS_PASS, PASSED, REASON, REFUSED, SERVED, STOP, STRETCH_DONE
 from vecalloc.loops.swapping import NEEDS_LINE, NEEDS_NODES
 from vecalloc.loops.waiting import (
@@ -59,6 +59,7 @@ from vecalloc.reclaim.crowd import (
     SWAP_COMPACT,
     TIMES,
     TRANSFER_FIRST,
+    WAIT_UNIT,
     Crowd,
 )
 from vecalloc.reclaim.table import Remedy, Swap
@@ -182,7 +183,7 @@ class Swapping:
         self.cursors[:, SPARE] = SLOTS
         self.cursors[:, NODES_SPARE] = self.crowd.nodes.shape[2]
         self.cursors[:, QUEUE_LIMIT] = queue_limit
-        self._forgotten = np.zeros_like(self.crowd.slowdowns)
+        self.begin_measuring()
         self._supply = {
             NEEDS_SLOTS: self._more_slots,
             NEEDS_NODES: self._more_nodes,
@@ -212,12 +213,15 @@ class Swapping:
                 return
 
     def begin_measuring(self) -> None:
-        """Forget the slow-downs of those that have finished: `note_percentile` is of those that will."""
-        self._forgotten = self.crowd.slowdowns.copy()
+        """Forget those that have been placed and have finished: `note_percentiles` is of those that will."""
+        self._forgotten = self.crowd.slowdowns.copy(), self.crowd.waits.copy()
 
-    def note_percentile(self) -> None:
-        """Enter the 99th percentile of slow-downs into the ledger."""
-        self.ledger.integrals[:, SLOWDOWN_P99] = _quantiles(self.crowd.slowdowns - self._forgotten, 0.99)
+    def note_percentiles(self) -> None:
+        """Enter the 99th percentiles of slow-downs and of waiting times into the ledger."""
+        slowdowns, waits = self._forgotten
+        self.ledger.integrals[:, SLOWDOWN_P99] = _quantiles(self.crowd.slowdowns - slowdowns, 0.99)
+        waited = _quantiles(self.crowd.waits - waits, 0.99) * WAIT_UNIT
+        self.ledger.integrals[:, WAITED_P99] = np.where(waited > 2 * WAIT_UNIT, waited, 0.0)
 
     # --- what may run out ---
 
@@ -309,16 +313,16 @@ class Swapping:
         self.cursors[due, SERVED] = np.where(refused, REFUSED, PASSED)
 
 
-def _quantiles(slowdowns: NDArray[np.int64], share: float) -> NDArray[np.float64]:
-    """Of each row of a histogram of slow-downs the value that this share does not exceed, 0 where there are none.
+def _quantiles(histogram: NDArray[np.int64], share: float) -> NDArray[np.float64]:
+    """Of each row of a histogram the value that this share does not exceed, in its units; 0 where it is empty.
 
-    Within a bin slow-downs are taken to be spread evenly on the logarithmic scale: 1 % is the most that can be wrong.
+    Within a bin values are taken to be spread evenly on the logarithmic scale: 1 % is the most that can be wrong.
     """
-    total = np.cumsum(slowdowns, axis=1)
+    total = np.cumsum(histogram, axis=1)
     rank = share * total[:, -1]
     place = np.minimum((total < rank[:, None]).sum(axis=1), BINS - 1)
     rows = np.arange(len(place))
-    inside = (rank - (total - slowdowns)[rows, place]) / np.maximum(slowdowns[rows, place], 1)
+    inside = (rank - (total - histogram)[rows, place]) / np.maximum(histogram[rows, place], 1)
     return np.where(total[:, -1] > 0, 2.0 ** ((place + inside) / BINS_PER_OCTAVE), 0.0)
 
 
@@ -362,4 +366,5 @@ def _new_crowd(replicas: int, remedies: tuple[Remedy, ...], rate: float) -> Crow
         nodes=np.tile(spare, (replicas, 2, 1)),
         scratch=np.zeros((replicas, 5, 2 * SLOTS), np.int64),
         slowdowns=np.zeros((replicas, BINS), np.int64),
+        waits=np.zeros((replicas, BINS), np.int64),
     )

@@ -184,8 +184,8 @@ class Run(Table, title="run"):
             yield Complaint(("replicas",), f"{self.replicas}: until is given too: write one of them")
         if "cap" in self.model_fields_set and self.until is None:
             yield Complaint(("cap",), f"{self.cap}: there is no until that it could end: leave it out, or write until")
-        if self.warmup.kind == "mser" and "slowdown_p99" in self.metrics:
-            text = '"slowdown_p99": of the time after a warm-up that is known beforehand: write warmup as a share'
+        for metric in {"slowdown_p99", "waiting_time_p99"} & set(self.metrics) if self.warmup.kind == "mser" else ():
+            text = f'"{metric}": of the time after a warm-up that is known beforehand: write warmup as a share'
             yield Complaint(("metrics",), text)
         if self.warmup.kind == "requests" and self.warmup.amount >= self.requests:
             text = f"{self.warmup.amount:.0f}: nothing is left of {self.requests} requests: write fewer"

@@ -112,8 +112,10 @@ from vecalloc.reclaim.crowd import (
     TRANSFER_COUNT,
     TRANSFER_FIRST,
     VICTIM,
+    WAIT_UNIT,
     WORKS,
     begin_idling,
+    count_in_bin,
     end_idling,
     end_phase,
     join_line,
@@ -235,6 +237,7 @@ def swap_each(pick, alloc, free, largest, cause, claim, is_free, pools, crowds, 
                 counts[DELAYED] += cursor[TRIED] == 0 and clock[0] > joined
                 if is_new:
                     integrals[WAITED] += clock[0] - joined
+                    count_in_bin(crowd.waits, (clock[0] - joined) / WAIT_UNIT)
                     slot = _settle_in(crowd, cursor, counts, rules)
                 else:
                     integrals[WAITED_AGAIN] += clock[0] - joined

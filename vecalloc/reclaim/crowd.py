@@ -67,8 +67,12 @@ NEW = -1
 """In the line: one that has just arrived."""
 
 BINS_PER_OCTAVE = 64
-BINS = 32 * BINS_PER_OCTAVE
-"""Of the histogram of slow-downs: floor(64 log2(slow-down)); the last one takes what is beyond."""
+BINS = 64 * BINS_PER_OCTAVE
+"""Of a histogram on a logarithmic scale: what is at least 2^(k / 64) times its unit is in bin k or above, the last one
+takes what is beyond, the first one what is below."""
+
+WAIT_UNIT = 2.0**-30
+"""Of the histogram of waiting times; slow-downs are counted from 1 up."""
 
 
 class Crowd(NamedTuple):
@@ -107,8 +111,8 @@ class Crowd(NamedTuple):
     nodes : int32 (replicas, 2, nodes)
     scratch : int64 (replicas, 5, 2 slots)
         Starts and granules of blocks that are freed to see what would be; victims; candidates; the same as a heap.
-    slowdowns : int64 (replicas, BINS)
-        Processes that have finished, by slow-down.
+    slowdowns, waits : int64 (replicas, BINS)
+        Processes that have finished, by slow-down; processes that have been placed, by the time that took.
     """
 
     settings: np.ndarray
@@ -134,6 +138,7 @@ class Crowd(NamedTuple):
     nodes: np.ndarray
     scratch: np.ndarray
     slowdowns: np.ndarray
+    waits: np.ndarray
 
 
 # --- columns of a crowd's cursor, int64 (replicas, CROWD_CURSORS); 0 .. 19 are those of loops/ ---
@@ -176,6 +181,7 @@ def pick_crowd(crowd, r):
         crowd.nodes[r],
         crowd.scratch[r],
         crowd.slowdowns[r],
+        crowd.waits[r],
     )
 
 
@@ -254,6 +260,12 @@ def note_slowdown(crowd, slot):
     """A process has finished: enter its slow-down, and return it."""
     length = crowd.times[LENGTH, at(slot)]
     slowdown = (crowd.clock[0] - crowd.times[ARRIVED, at(slot)]) / length if length > 0 else 1.0
-    at_bin = np.int64(BINS_PER_OCTAVE * np.log2(max(slowdown, 1.0)))
-    crowd.slowdowns[at(min(at_bin, BINS - 1))] += 1
+    count_in_bin(crowd.slowdowns, slowdown)
     return slowdown
+
+
+@inline
+def count_in_bin(histogram, value):
+    """One more of this value, in units of the histogram."""
+    k = np.int64(BINS_PER_OCTAVE * np.log2(max(value, 1.0)))
+    histogram[at(min(k, BINS - 1))] += 1
