@@ -75,7 +75,11 @@ def _followed(starts: np.ndarray, moved: np.ndarray) -> np.ndarray:
 
 
 def measure(policy: str, how: str, budget: float | None, most: int, largest: int) -> dict[str, Any]:
-    """A row of the table; how = "none": no block moves; budget None: no limit."""
+    """A row of the table.
+
+    how = "none": no block moves; budget None: no limit. memory_ratio is the high-water mark over M; longest_pass is in
+    granules; the others are the metrics of these names.
+    """
     limit = "" if budget is None else f",budget={budget}"
     reclaim = "none" if how == "none" else f"compact[how={how}{limit}]"
     pool = va.Pool(most, policy, granule=1, on_failure="grow", reclaim=reclaim)
