@@ -19,11 +19,11 @@ from vecalloc.ledger import (
     PASSES_REFUSED,
 )
 from vecalloc.mechanisms.bits import at
-from vecalloc.mechanisms.registers import CURSOR, GROWS, HOLES, LIMIT
+from vecalloc.mechanisms.registers import CURSOR, GRANTED, GROWS, HOLES, LIMIT
 from vecalloc.reclaim.first_window import plan_first_window
 from vecalloc.reclaim.layout import Blocks, cost_of, differ, lay_out, note_owners, survey
 from vecalloc.reclaim.passes import BUDGET_FACTOR
-from vecalloc.reclaim.slide import plan_slide
+from vecalloc.reclaim.slide import plan_slide, slide_cost
 from vecalloc.reclaim.two_finger import plan_two_finger
 
 SLIDE, FIRST_WINDOW, TWO_FINGER = 0, 1, 2
@@ -56,6 +56,13 @@ def compact_holes(holes, ledger, passes, how, extents, owner, changes, refused):
         registers = holes.registers[r]
         counts = ledger.counts[r]
         places = ledger.places[r]
+        changes.count[k] = 0
+        if how == SLIDE and passes.limits[BUDGET_FACTOR] > 0 and not passes.pinned[r].any():
+            cost = slide_cost(bitmaps, registers[LIMIT], registers[GRANTED])
+            if exceeds_budget(counts, passes.limits, cost):  # known without looking at any block
+                counts[PASSES_REFUSED] += 1
+                refused[k] = 1
+                continue
         most = min(registers[LIMIT], np.int64(len(places)))
         blocks = Blocks(
             np.empty(most, np.int64),
@@ -78,7 +85,6 @@ def compact_holes(holes, ledger, passes, how, extents, owner, changes, refused):
                 leaves *= 2
             plan_two_finger(blocks, n, registers[LIMIT], np.empty(2 * leaves, np.int64))
         moved, granules = cost_of(blocks, n)
-        changes.count[k] = 0
         refused[k] = note_pass(counts, passes.limits, moved, granules)
         if moved == 0 or refused[k] != 0:
             continue
@@ -93,11 +99,17 @@ def compact_holes(holes, ledger, passes, how, extents, owner, changes, refused):
 
 
 @inline
+def exceeds_budget(counts, limits, granules):
+    """Whether moving so many granules more would be over the budget; moving none never is."""
+    return granules > 0 and limits[BUDGET_FACTOR] * (counts[MOVED] + granules) > counts[ALLOCATED]
+
+
+@inline
 def note_pass(counts, limits, moved, granules):
     """Enter a pass into the ledger, or that it would have exceeded the budget (1 then)."""
     if moved == 0:
         return 0
-    if limits[BUDGET_FACTOR] * (counts[MOVED] + granules) > counts[ALLOCATED]:
+    if exceeds_budget(counts, limits, granules):
         counts[PASSES_REFUSED] += 1
         return 1
     counts[PASSES] += 1

@@ -8,7 +8,7 @@ Source: Knuth, TAOCP vol. 1, section 2.5, exercise 33 (compacting); the Lisp 2 c
 import numpy as np
 
 from vecalloc.kernel import outline
-from vecalloc.mechanisms.bits import at
+from vecalloc.mechanisms.bits import at, lowest
 
 
 @outline
@@ -20,3 +20,13 @@ def plan_slide(blocks, n):
         blocks.to[at(b)] = to
         blocks.line[at(b)] = b
         end = to + blocks.size[at(b)]
+
+
+@outline
+def slide_cost(bitmaps, limit, granted):
+    """Granules that a slide moves if no block is pinned: all that lie above the lowest hole."""
+    for w in range((limit >> 6) + 1):
+        word = bitmaps.words[at(2 * w + 1)]
+        if word != 0:
+            return granted - ((np.int64(w) << 6) + lowest(word))
+    return np.int64(0)
