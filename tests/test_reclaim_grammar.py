@@ -116,7 +116,7 @@ LABELS = [
     ({"kind": "compact", "when": "failure", "bandwidth": "10 GB/s", "budget": 4.5}, "compact[budget=4.5]"),
     ({"kind": "compact", "when": {"every": np.int64(7)}, "how": "two-finger"},
      "compact[how=two-finger,when={every=7}]"),
-    ({"kind": "compact", "when": {"external_fragmentation": 1}}, "compact[when={external_fragmentation=1}]"),
+    ({"kind": "compact", "when": {"external_fragmentation": 0.25}}, "compact[when={external_fragmentation=0.25}]"),
     ({"kind": "swap", "disk": {"latency": "8 ms", "bandwidth": "41 MB/s"}, "swap_space": "1MiB"},
      "swap[bandwidth=41000000,swap_space=1048576]"),
     ({"kind": "swap", "disk": {}, "relocate": False}, "swap[relocate=false]"),
@@ -137,8 +137,8 @@ def test_what_they_come_to():
     (compact,) = parse_reclaim("compact[when={every=3},budget=4]")
     assert (compact.when, compact.every, compact.external_fragmentation) == ("every", 3, None)
     assert (type(compact.every), type(compact.budget)) == (int, float)
-    (compact,) = parse_reclaim("compact[when={external_fragmentation=1},pinned=0]")
-    assert (compact.when, compact.every, compact.external_fragmentation) == ("external_fragmentation", None, 1.0)
+    (compact,) = parse_reclaim("compact[when={external_fragmentation=0.5},pinned=0]")
+    assert (compact.when, compact.every, compact.external_fragmentation) == ("external_fragmentation", None, 0.5)
     assert [type(compact.pinned), type(compact.external_fragmentation)] == [float, float]
     assert [remedy.kind for remedy in parse_reclaim("swap+compact")] == ["swap", "compact"]
     with pytest.raises(FrozenInstanceError):
@@ -153,7 +153,8 @@ COMPACTS = st.builds(
         st.just({"when": "failure"}),
         st.builds(lambda n: {"when": "every", "every": n}, st.integers(1, 1 << 61)),
         st.builds(
-            lambda x: {"when": "external_fragmentation", "external_fragmentation": x}, st.floats(0, 1, exclude_min=True)
+            lambda x: {"when": "external_fragmentation", "external_fragmentation": x},
+            st.floats(0, 1, exclude_min=True, exclude_max=True),
         ),
     ),
     budget=st.none() | st.floats(1, 1e300, exclude_min=True),
@@ -207,8 +208,9 @@ def test_a_label_gives_the_same_again(compacts, swaps, swap_first):
         ("compact[when={every=1.5}]", ["is 1.5: write a whole number of events"]),
         ("compact[when={every=many}]", ["is 'many': write a whole number"]),
         ("compact[when={every=0x" + "f" * 9999 + "}]", ["thousands of digits"]),
-        ("compact[when={external_fragmentation=0}]", ["is 0: write a number above 0, and at most 1"]),
-        ("compact[when={external_fragmentation=1.1}]", ["is 1.1: write a number above 0, and at most 1"]),
+        ("compact[when={external_fragmentation=0}]", ["is 0: write a number between 0 and 1"]),
+        ("compact[when={external_fragmentation=1}]", ["is 1: write a number between 0 and 1"]),
+        ("compact[when={external_fragmentation=1.1}]", ["is 1.1: write a number between 0 and 1"]),
         ("compact[budget=1]", ["option 'budget' of compact is 1: write a number above 1, or none"]),
         ("compact[budget=inf]", ["is inf: write a number above 1"]),
         ("compact[budget=four]", ["is 'four': write a number above 1"]),

@@ -296,7 +296,7 @@ def _run_process(process: Process | Swapping, batch: Batch) -> _Tally:
     for mark, decided in enumerate(marks.tolist()):
         if decided == _NEVER:
             process.run_until(batch.requests, batch.warmup[1])
-            if (process.now < batch.warmup[1]).any() and not process.ledger.counts[:, UNSTABLE].any():
+            if ((process.now < batch.warmup[1]) & (process.ledger.counts[:, UNSTABLE] == 0)).any():
                 raise _too_short(batch)
         else:
             process.run_until(decided)

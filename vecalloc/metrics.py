@@ -129,8 +129,11 @@ def fragmentation_ratio(a: Account) -> Pair:
 
 
 def budget_ratio(a: Account) -> Pair:
-    """Requests that would have fitted if the holes had been one, and no budget was left to join them, over requests."""
-    return a.count(c.FAILED + 3), a.count(c.ALLOCS)
+    """Requests that would have fitted if the holes had been one, and no budget was left to join them, over requests.
+
+    Where requests wait, those for which that was the cause when they were first in line and did not fit.
+    """
+    return a.count(c.FAILED + 3) + a.count(c.DELAYED + 3), a.count(c.ALLOCS) + a.count(c.RETURNS)
 
 
 def swap_space_ratio(a: Account) -> Pair:
@@ -153,8 +156,11 @@ def queue(a: Account) -> Pair:
 
 
 def wait(a: Account) -> Pair:
-    """How long a request waits on average, by Little's law: time that all spend in the queue, over requests."""
-    return a.integral(c.I_QUEUE), a.count(c.ALLOCS)
+    """How long a request waits on average, by Little's law: time that all spend in the queue, over requests.
+
+    Of processes, each return is a request too; `waiting_time` and `returning_time` tell them apart.
+    """
+    return a.integral(c.I_QUEUE), a.count(c.ALLOCS) + a.count(c.RETURNS)
 
 
 def peak_live(a: Account) -> Pair:

@@ -292,6 +292,8 @@ class Pool:
     def compact(self, how: str = "slide", size: int | None = None) -> NDArray[np.int64]:
         """Move blocks together now, whatever the budget, so that holes become fewer and larger.
 
+        What it moves counts against the budget of the passes that come by themselves.
+
         Parameters
         ----------
         how : {"slide", "first-window", "two-finger"}

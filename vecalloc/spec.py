@@ -548,8 +548,8 @@ def _checked_when(value: Any, what: str) -> dict[str, Any]:
         if not 1 <= events <= LARGEST_OPTION:
             raise InputError(f"every, in {what}, is {_shown(events)}: write a whole number from 1 to {LARGEST_OPTION}")
         return {"when": key, "every": events}
-    remedy = "write a number above 0, and at most 1"
-    return {"when": key, key: _number(amount, f"{key}, in {what},", remedy, lambda x: 0 < x <= 1)}
+    remedy = "write a number between 0 and 1"
+    return {"when": key, key: _number(amount, f"{key}, in {what},", remedy, lambda x: 0 < x < 1)}
 
 
 def _checked_budget(value: Any, what: str) -> float | None:

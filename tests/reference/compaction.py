@@ -239,7 +239,7 @@ class Compactor:
             return largest < needed <= free
         if "every" in self.when:
             return self.events > 0 and self.events % self.when["every"] == 0
-        return free > 0 and largest <= (1.0 - self.when["external_fragmentation"]) * free
+        return free > 0 and free - largest >= self.when["external_fragmentation"] * free
 
     def compact(self, extent=None):
         moves = self.plan(extent)

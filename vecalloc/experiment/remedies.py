@@ -44,7 +44,7 @@ _FORMS: dict[str, JsonSchemaValue] = {
         "anyOf": [
             {"const": "failure"},
             one_key("every", "integer", minimum=1),
-            one_key("external_fragmentation", "number", exclusiveMinimum=0, maximum=1),
+            one_key("external_fragmentation", "number", exclusiveMinimum=0, exclusiveMaximum=1),
         ]
     },
     "budget": {"anyOf": [{"type": "number", "exclusiveMinimum": 1}, {"const": "none"}]},

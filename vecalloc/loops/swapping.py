@@ -13,7 +13,8 @@ placement on, and until what stood there has been written.
 
 At one instant transfers that are done come first, then phases that end, by process number; then the line is tried, then
 others arrive. Who is to be rolled out is found by freeing the memory of one idle process after the other until a hole
-is large enough, and claiming it all back: so it is the policy itself that says what a hole would be.
+is large enough, and claiming it all back: so it is the policy itself that says what a hole would be. (Holes that were
+supposed are new ones to policies that keep them by age: with `ties = "lifo"` they are on top afterwards.)
 """
 
 import numpy as np

@@ -52,7 +52,7 @@ class Compactor:
             when, every = ON_COUNT, rules.every
         elif rules.external_fragmentation is not None:
             when = ON_SCATTER
-        share = 1.0 - (rules.external_fragmentation or 0.0)
+        share = rules.external_fragmentation or 0.0
         self.passes = Passes(
             np.array([when, every]),
             np.array([share, rules.budget or 0.0]),

@@ -110,8 +110,6 @@ def lay_out(bitmaps, blocks, n, old_limit, limit, holes):
         words[at(2 * (start >> 6))] |= bit(start)
         if i < n:
             end = start + blocks.size[at(blocks.line[at(i)])]
-    if limit == 0:
-        words[0] |= 1
     for v in range((last >> 6) + 1):
         word = np.int64(0)
         for w in range(v << 6, min((v + 1) << 6, last + 1)):

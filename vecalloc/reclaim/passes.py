@@ -26,7 +26,7 @@ WHEN, EVERY = 0, 1
 ON_FAILURE, ON_COUNT, ON_SCATTER = 0, 1, 2
 
 SHARE, BUDGET_FACTOR = 0, 1
-"""Columns of `limits`: the largest hole must be more than this share of what is free; c of the budget, 0: no budget."""
+"""Columns of `limits`: the share of what is free that may lie outside the largest hole; c of the budget, 0: none."""
 
 
 class Passes(NamedTuple):
@@ -71,7 +71,7 @@ def is_due(passes, registers, before, event, extent, largest):
     if when == ON_COUNT:
         return event // passes.rules[EVERY] > before // passes.rules[EVERY]
     free = registers[LIMIT] - registers[GRANTED]
-    return free > 0 and largest <= passes.limits[SHARE] * free
+    return free > 0 and free - largest >= passes.limits[SHARE] * free
 
 
 @inline

@@ -1,12 +1,14 @@
 """Swapping: one disk that does one transfer after the other, and the rules by which idle processes are chosen for it.
 
     lru                    who has been idle the longest
-    largest-idle           who asked for the most
+    largest-idle           who asked for the most granules
     smallest-sufficient    the smallest whose leaving alone opens a hole that is large enough; else the largest
     random                 any, equally likely
     lowest-priority        who matters least
 
-Ties go to the process that arrived first. A transfer takes latency + bytes / bandwidth, the same in both directions.
+Ties go to the process that arrived first. If whoever the rule names does not fit into what is left of the swap space,
+nobody leaves, even if somebody smaller would fit: a rule that is passed over would be another rule. A transfer takes
+latency + bytes / bandwidth, the same in both directions.
 
 Source: Silberschatz, Galvin and Gagne, *Operating System Concepts*, chapter on main memory (swapping and its time).
 """

@@ -32,7 +32,7 @@ class Compact:
     every : int or None
         Events from a pass to the next, from 1 up; None: `when` is another.
     external_fragmentation : float or None
-        That a pass comes at, above 0 and at most 1; None: `when` is another.
+        That a pass comes at, between 0 and 1; None: `when` is another.
     budget : float or None
         c > 1: at most a c-th of what has been allocated is ever moved; None: no limit.
     pinned : float
