@@ -11,6 +11,9 @@ from vecalloc.study import study
 
 ROOT = Path(__file__).parents[1]
 
+PEAK = 'int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])'
+"""What a program has had of memory at most, in KiB: ru_maxrss would begin with that of the process that started it."""
+
 SMALL = {
     "question": "Which policy fails least?",
     "pool": {"size": "8KiB"},
