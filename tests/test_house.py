@@ -24,6 +24,7 @@ LINES = [
     ["experiment", "store", "batch"],
     ["workload"],
     ["simulate", "process", "swapping"],
+    ["emergent"],
     ["metrics", "formats", "spec", "statistics"],
     ["policies"],
     ["loops"],

@@ -110,8 +110,9 @@ def simulate_batch(batch: Batch) -> Lines:
     """
     if batch.geometry and batch.on_failure == "wait":
         raise InputError("geometry does not go with on_failure = 'wait': ask for it with drop, grow or stop")
+    remedies = parse_reclaim(batch.reclaim)
     for plan in _plans_of(batch):
-        check_reclaim(parse_reclaim(batch.reclaim), plan, batch.on_failure, processes=batch.workload.processes)
+        check_reclaim(remedies, plan, batch.on_failure, processes=batch.workload.processes)
     pieces: list[Lines] = []
     memory = _Memory()
     for first in range(batch.first, batch.last, TOGETHER):
@@ -216,8 +217,6 @@ def _replay(batch: Batch, replicas: range, memory: _Memory) -> list[_Tally]:
         if batch.warmup[0] == TIME:
             _find_time(marks, births, begin, batch.warmup[1])
         for stretch in ordering.stretches(births):
-            if batch.reclaim != NO_REMEDY:
-                _clear_ends(stretch)
             for run in runs:
                 run.go(stretch, ordering.slots)
         if all(run.simulation.halted for run in runs):
@@ -234,12 +233,6 @@ def _find_time(marks: NDArray[np.int64], births: Births, begin: int, time: float
             row[0] = begin + int(np.searchsorted(times, time))
 
 
-def _clear_ends(stretch: Stretch) -> None:
-    """Rows are of different lengths, and what an earlier stretch left behind the shorter ones must not be pinned."""
-    behind = np.arange(stretch.extents.shape[2]) >= stretch.counts[:, None]
-    stretch.extents[:, behind] = 0
-
-
 class _Lockstep:
     """One policy's pools, run through the stretches that all share."""
 
@@ -253,7 +246,7 @@ class _Lockstep:
     def go(self, stretch: Stretch, slots: int) -> None:
         """Run a stretch, and look at the ledger at each mark in it."""
         simulation, events = self.simulation, stretch.events(self._group)
-        simulation.begin(events, slots)
+        simulation.begin(events, slots, stretch.counts)
         here = np.zeros_like(stretch.counts)
         for mark in np.flatnonzero((stretch.marks >= 0).any(axis=0)).tolist():
             found = stretch.marks[:, mark] >= 0
@@ -274,9 +267,10 @@ class _Lockstep:
 def _wait(batch: Batch, replicas: range) -> Iterator[_Tally]:
     workload, rate = batch.workload, batch.workload.rate_in(batch.pool)
     arrivals, lifetimes = workload.arrivals.timed, workload.lifetimes is not None
+    remedies = parse_reclaim(batch.reclaim)
     for plan in _plans_of(batch):
         sources = [Requests(workload, rate, batch.seed, r, batch.requests) for r in replicas]
-        compactor = compactor_of(parse_reclaim(batch.reclaim), batch.seed, replicas, SLOTS)
+        compactor = compactor_of(remedies, batch.seed, replicas, SLOTS)
         process = Process(plan, sources, arrivals, lifetimes, rate, batch.queue_limit, compactor=compactor)
         yield _run_process(process, batch)
 
@@ -286,7 +280,7 @@ def _swap(batch: Batch, replicas: range) -> Iterator[_Tally]:
     remedies = parse_reclaim(batch.reclaim)
     for plan in _plans_of(batch):
         sources = [Processes(workload, rate, batch.seed, r, batch.requests) for r in replicas]
-        compactor = compactor_of(parse_reclaim(batch.reclaim), batch.seed, replicas, BLOCKS_AT_FIRST)
+        compactor = compactor_of(remedies, batch.seed, replicas, BLOCKS_AT_FIRST)
         yield _run_process(Swapping(plan, sources, remedies, rate, batch.queue_limit, compactor=compactor), batch)
 
 

@@ -168,9 +168,9 @@ class Simulation:
         self.begin(events)
         self.advance(events, events.extent.shape[1])
 
-    def begin(self, events: Events, slots: int = 0) -> None:
+    def begin(self, events: Events, slots: int = 0, lengths: NDArray[np.int64] | None = None) -> None:
         """Take up a chunk, with so many slots at least; its rows may have different lengths. `advance` runs it."""
-        self._begin(events)
+        self._begin(events, lengths)
         if self.ledger.addresses.shape[1]:
             self.ledger = self.ledger._replace(addresses=np.zeros((len(self.cursors), 0), np.int64))
         if slots > self.ledger.places.shape[1]:
@@ -183,15 +183,18 @@ class Simulation:
         self.cursors[:, STOP] = stops
         self._run_stretch(events)
 
-    def _begin(self, events: Events) -> int:
-        """Go to the beginning of a chunk; return how many events it has."""
+    def _begin(self, events: Events, lengths: NDArray[np.int64] | None = None) -> int:
+        """Go to the beginning of a chunk; return how many events it has. Beyond a row's length there are none."""
         self._set_clock(events)
         count = int(events.extent.shape[1])
         self._events += count
         self.cursors[:, POSITION] = 0
         self.cursors[:, NEXT_ALLOC] = 0
-        if self.compactor:
-            self.compactor.begin(range(len(self.cursors)), (events.extent > 0).sum(axis=1).tolist())
+        if self.compactor and self.compactor.pins:
+            allocs = events.extent > 0
+            if lengths is not None:
+                allocs &= np.arange(count) < lengths[:, None]
+            self.compactor.begin(range(len(self.cursors)), allocs.sum(axis=1).tolist())
         return count
 
     def prepare(self, events: Events) -> None:

@@ -1,39 +1,26 @@
 """A policy over many replicas of processes that are swapped: what the loop runs out of is handed to it here.
 
-    kernel runs every replica  ->  who stopped early, and for want of what?
-          ^                                        |
-          +- arrivals, processes, words, room, a pass +
-
-The order of events comes about with the placements, so each policy has its own; what a process does with its time has
-been drawn before, and is the same for all.
+What a process does with its time has been drawn before, and is the same for all policies.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vecalloc.ledger import SLOWDOWN_P99, WAITED_P99, new_ledger
-from vecalloc.loops.cursors import NEEDS_PASS, PASSED, REASON, REFUSED, SERVED, STOP, STRETCH_DONE
+from vecalloc.emergent import Draws, Emergent
+from vecalloc.ledger import SLOWDOWN_P99, WAITED_P99
 from vecalloc.loops.swapping import NEEDS_LINE, NEEDS_NODES
 from vecalloc.loops.waiting import (
-    ARRIVAL,
-    ARRIVALS,
     HEAD,
     HEADS,
-    IS_UNSTABLE,
-    NEEDS_ARRIVALS,
     NEEDS_REQUESTS,
     NEEDS_SLOTS,
-    NEEDS_WORDS,
-    QUEUE_LIMIT,
     SPARE,
-    WORD,
-    WORDS,
 )
 from vecalloc.mechanisms.calendar import extend_calendar, new_calendar
-from vecalloc.mechanisms.replicas import copies_of, widened, with_row
+from vecalloc.mechanisms.replicas import deepened, widened, with_row
 from vecalloc.reclaim.compactor import Compactor
 from vecalloc.reclaim.crowd import (
     BINS,
@@ -46,22 +33,29 @@ from vecalloc.reclaim.crowd import (
     LARGEST_IDLE,
     LINE_FIRST,
     LINE_LENGTH,
+    LOADS,
     LOWEST_PRIORITY,
     LRU,
     NEW,
     NODES_SPARE,
     NOTHING,
+    ORDER,
     RANDOM,
+    RELOCATES,
+    SETTINGS,
     SMALLEST_SUFFICIENT,
+    SPACE,
     SPARE_NODES,
     SPARE_SLOTS,
     SWAP,
     SWAP_COMPACT,
     TIMES,
     TRANSFER_FIRST,
+    VICTIM,
     WAIT_UNIT,
     Crowd,
 )
+from vecalloc.reclaim.passes import Passes
 from vecalloc.reclaim.table import Remedy, Swap
 from vecalloc.spec import Plan
 from vecalloc.trace import extents_of
@@ -119,20 +113,14 @@ class Newcomers(Protocol):
         """Lengths of the idle phases that follow them."""
 
 
-class Source(Protocol):
+class Source(Draws, Protocol):
     """One replica's processes in order, chunk by chunk; each method has a place of its own in them."""
-
-    def next_arrivals(self) -> NDArray[np.float64]:
-        """When the next processes arrive, as many as are at hand at once."""
 
     def next_processes(self) -> Newcomers:
         """What the next processes are."""
 
-    def next_words(self) -> NDArray[np.int64]:
-        """Random words, to pick victims by."""
 
-
-class Swapping:
+class Swapping(Emergent[Crowd, Source]):
     """Pools of one plan, one a replica, and processes that are swapped in them.
 
     Parameters
@@ -170,47 +158,30 @@ class Swapping:
         keep: int = 0,
         compactor: Compactor | None = None,
     ):
-        replicas = len(sources)
-        self.plan, self.sources, self.compactor = plan, sources, compactor
-        self.policy = plan.module()
-        self.state = copies_of(self.policy.new(1, plan.granules, False, plan.rules), replicas)
-        ledger = new_ledger(replicas, BLOCKS_AT_FIRST)
-        self.ledger = ledger._replace(
-            integrals=ledger.integrals.astype(np.float64), addresses=np.full((replicas, keep), -1, np.int64)
-        )
-        self.crowd = _new_crowd(replicas, remedies, rate)
-        self.cursors = np.zeros((replicas, CROWD_CURSORS), np.int64)
-        self.cursors[:, SPARE] = SLOTS
-        self.cursors[:, NODES_SPARE] = self.crowd.nodes.shape[2]
-        self.cursors[:, QUEUE_LIMIT] = queue_limit
+        crowd = _new_crowd(len(sources), remedies, rate)
+        super().__init__(plan, sources, crowd, CROWD_CURSORS, SLOTS, BLOCKS_AT_FIRST, queue_limit, keep, compactor)
+        self.cursors[:, NODES_SPARE] = crowd.nodes.shape[2]
         self.begin_measuring()
-        self._supply = {
+        self._supply |= {
             NEEDS_SLOTS: self._more_slots,
             NEEDS_NODES: self._more_nodes,
             NEEDS_LINE: self._longer_line,
-            NEEDS_ARRIVALS: self._more_arrivals,
             NEEDS_REQUESTS: self._more_processes,
-            NEEDS_WORDS: self._more_words,
-            NEEDS_PASS: self._compact,
         }
 
     @property
-    def now(self) -> NDArray[np.float64]:
-        """What time it is in each replica."""
-        return self.crowd.clock[:, 0]
+    def crowd(self) -> Crowd:
+        """The processes."""
+        return self.tables
 
-    def run_until(self, decided: int, time: float = np.inf) -> None:
-        """Run every replica until so many new processes are placed or dropped, or it is so late, or it is unstable."""
-        self.cursors[:, STOP] = decided
-        self.crowd.clock[:, 1] = time
-        while True:
-            passes = self.compactor.passes if self.compactor else None
-            self.policy.swap(self.state, self.crowd, self.ledger, passes, self.cursors, 0, len(self.cursors))
-            reasons = self.cursors[:, REASON].copy()
-            for reason in set(reasons.tolist()) & self._supply.keys():
-                self._supply[reason](np.flatnonzero(reasons == reason).tolist())
-            if np.isin(reasons, (STRETCH_DONE, IS_UNSTABLE)).all():
-                return
+    def _enter(self, passes: Passes | None) -> None:
+        self.policy.swap(self.state, self.crowd, self.ledger, passes, self.cursors, 0, len(self.cursors))
+
+    def _asked_at_heads(self, due: NDArray[np.int64]) -> NDArray[np.int64]:
+        heads = self.crowd.line[due, self.cursors[due, LINE_FIRST]].astype(np.int64)
+        new = self.crowd.extent[due, np.minimum(self.cursors[due, HEAD], self.crowd.extent.shape[1] - 1)]
+        extents: NDArray[np.int64] = np.where(heads == NEW, new, self.crowd.facts[due, EXTENT, heads])
+        return extents
 
     def begin_measuring(self) -> None:
         """Forget those that have been placed and have finished: `note_percentiles` is of those that will."""
@@ -229,20 +200,17 @@ class Swapping:
         """Twice as many, for all replicas; the new ones lie under those that are free."""
         crowd, old = self.crowd, self.crowd.slots.shape[2]
         slots = widened(crowd.slots, 2 * old)
-        slots[:, SPARE_SLOTS, old:] = crowd.slots[:, SPARE_SLOTS]
-        slots[:, SPARE_SLOTS, :old] = np.arange(2 * old - 1, old - 1, -1)
+        slots[:, SPARE_SLOTS] = deepened(crowd.slots[:, SPARE_SLOTS])
         self.cursors[:, SPARE] += old
-        transfers, ends = crowd.transfers.copy(), crowd.ends.copy()
-        for r, first in enumerate(self.cursors[:, TRANSFER_FIRST].tolist()):
-            transfers[r], ends[r] = np.roll(transfers[r], -first, axis=1), np.roll(ends[r], -first)
+        firsts = self.cursors[:, TRANSFER_FIRST].copy()
         self.cursors[:, TRANSFER_FIRST] = 0
-        self.crowd = crowd._replace(
+        self.tables = crowd._replace(
             slots=slots,
             calendar=extend_calendar(crowd.calendar, 2 * old),
             facts=widened(crowd.facts, 2 * old),
             times=widened(crowd.times, 2 * old),
-            transfers=widened(transfers, 4 * old),
-            ends=widened(ends, 4 * old),
+            transfers=widened(_from_its_first(crowd.transfers, firsts), 4 * old),
+            ends=widened(_from_its_first(crowd.ends, firsts), 4 * old),
             scratch=widened(crowd.scratch, 4 * old),
         )
         self.ledger = self.ledger._replace(places=widened(self.ledger.places, 4 * old, -1))
@@ -253,33 +221,22 @@ class Swapping:
         """Twice as many nodes for phases, for all replicas."""
         crowd, old = self.crowd, self.crowd.nodes.shape[2]
         nodes = widened(crowd.nodes, 2 * old)
-        nodes[:, SPARE_NODES, old:] = crowd.nodes[:, SPARE_NODES]
-        nodes[:, SPARE_NODES, :old] = np.arange(2 * old - 1, old - 1, -1)
+        nodes[:, SPARE_NODES] = deepened(crowd.nodes[:, SPARE_NODES])
         self.cursors[:, NODES_SPARE] += old
-        self.crowd = crowd._replace(nodes=nodes, phases=widened(crowd.phases, 2 * old))
+        self.tables = crowd._replace(nodes=nodes, phases=widened(crowd.phases, 2 * old))
 
     def _longer_line(self, replicas: list[int]) -> None:
         """A line for all replicas that is twice as long as the longest needs."""
         needed = int(self.cursors[replicas, LINE_LENGTH].max()) + self.crowd.slots.shape[2]
-        line = self.crowd.line.copy()
-        for r, first in enumerate(self.cursors[:, LINE_FIRST].tolist()):
-            line[r] = np.roll(line[r], -first)
+        line = _from_its_first(self.crowd.line, self.cursors[:, LINE_FIRST])
         self.cursors[:, LINE_FIRST] = 0
-        self.crowd = self.crowd._replace(line=widened(line, max(2 * needed, line.shape[1])))
-
-    def _more_arrivals(self, replicas: list[int]) -> None:
-        arrival = self.crowd.arrival
-        for r in replicas:
-            times = self.sources[r].next_arrivals()
-            arrival = with_row(arrival, r, times)
-            self.cursors[r, [ARRIVAL, ARRIVALS]] = 0, len(times)
-        self.crowd = self.crowd._replace(arrival=arrival)
+        self.tables = self.crowd._replace(line=widened(line, max(2 * needed, line.shape[1])))
 
     def _more_processes(self, replicas: list[int]) -> None:
         plan = self.plan
         for r in replicas:
             chunk, crowd = self.sources[r].next_processes(), self.crowd
-            self.crowd = crowd._replace(
+            self.tables = crowd._replace(
                 came=with_row(crowd.came, r, chunk.arrival),
                 priority=with_row(crowd.priority, r, chunk.priority),
                 requested=with_row(crowd.requested, r, chunk.size),
@@ -292,25 +249,10 @@ class Swapping:
         if self.compactor:
             self.compactor.begin(replicas, self.cursors[replicas, HEADS].tolist())
 
-    def _more_words(self, replicas: list[int]) -> None:
-        """More words behind those that are left: a choice of victims must not run out of them."""
-        words = self.crowd.words
-        for r in replicas:
-            left = words[r, self.cursors[r, WORD] : self.cursors[r, WORDS]]
-            more = np.concatenate([left, self.sources[r].next_words()])
-            words = with_row(words, r, more)
-            self.cursors[r, [WORD, WORDS]] = 0, len(more)
-        self.crowd = self.crowd._replace(words=words)
 
-    def _compact(self, replicas: list[int]) -> None:
-        """A pass in each, for the process at the head of the line."""
-        assert self.compactor
-        due = np.array(replicas)
-        heads = self.crowd.line[due, self.cursors[due, LINE_FIRST]].astype(np.int64)
-        new = self.crowd.extent[due, np.minimum(self.cursors[due, HEAD], self.crowd.extent.shape[1] - 1)]
-        extents = np.where(heads == NEW, new, self.crowd.facts[due, EXTENT, heads])
-        refused = self.compactor.compact(self.policy, self.state, self.ledger, due, extents)
-        self.cursors[due, SERVED] = np.where(refused, REFUSED, PASSED)
+def _from_its_first(rings: np.ndarray, firsts: NDArray[np.int64]) -> np.ndarray:
+    """The ring of each replica, turned so that its first place is 0."""
+    return np.stack([np.roll(ring, -first, axis=-1) for ring, first in zip(rings, firsts.tolist(), strict=True)])
 
 
 def _quantiles(histogram: NDArray[np.int64], share: float) -> NDArray[np.float64]:
@@ -326,24 +268,17 @@ def _quantiles(histogram: NDArray[np.int64], share: float) -> NDArray[np.float64
     return np.where(total[:, -1] > 0, 2.0 ** ((place + inside) / BINS_PER_OCTAVE), 0.0)
 
 
-class _Settings(NamedTuple):
-    """The columns of `Crowd.settings` in order."""
-
-    victim: int
-    order: int
-    relocates: bool
-    loads: bool
-    space: int
-
-
 def _new_crowd(replicas: int, remedies: tuple[Remedy, ...], rate: float) -> Crowd:
     swap = next((remedy for remedy in remedies if isinstance(remedy, Swap)), Swap())
-    order = _ORDERS[tuple(remedy.kind for remedy in remedies)]
-    space = _NO_LIMIT if swap.swap_space is None else swap.swap_space
-    settings = _Settings(_VICTIMS[swap.victim], order, swap.relocate, swap.load, space)
+    settings = np.zeros(SETTINGS, np.int64)
+    settings[VICTIM] = _VICTIMS[swap.victim]
+    settings[ORDER] = _ORDERS[tuple(remedy.kind for remedy in remedies)]
+    settings[RELOCATES] = swap.relocate
+    settings[LOADS] = swap.load
+    settings[SPACE] = _NO_LIMIT if swap.swap_space is None else swap.swap_space
     empty, spare = np.zeros((replicas, 0)), np.arange(SLOTS, dtype=np.int32)[::-1]
     return Crowd(
-        settings=np.array(settings, np.int64),
+        settings=settings,
         disk=np.array([swap.latency, swap.bandwidth]),
         arrival=empty,
         came=empty,

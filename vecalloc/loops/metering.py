@@ -25,6 +25,10 @@ from vecalloc.ledger import (
     LIVE,
     LOAD,
     NEIGHBOURS,
+    NOW_GRANTED,
+    NOW_HOLES,
+    NOW_LARGEST,
+    NOW_LIMIT,
     PEAK_LIVE,
     PEAK_REQUESTED,
     PLACED_SUM,
@@ -150,6 +154,15 @@ def note_block(counts, step, extent, requested, end):
     if counts[REQUESTED] > counts[PEAK_REQUESTED]:
         counts[PEAK_REQUESTED] = counts[REQUESTED]
         counts[HIGH_AT_PEAK] = counts[HIGH_WATER]
+
+
+@inline
+def note_now(counts, registers, big):
+    """The state at the end of a stretch; `big` is the largest hole."""
+    counts[NOW_GRANTED] = registers[GRANTED]
+    counts[NOW_HOLES] = registers[HOLES]
+    counts[NOW_LIMIT] = registers[LIMIT]
+    counts[NOW_LARGEST] = big
 
 
 @inline

@@ -22,20 +22,24 @@ from vecalloc.ledger import (
     IGNORED,
     LIVE,
     LOAD,
-    NOW_GRANTED,
-    NOW_HOLES,
-    NOW_LARGEST,
-    NOW_LIMIT,
     PEAK_LIVE,
     PEAK_REQUESTED,
     REQUESTED,
     REQUESTED_AT_HIGH,
 )
 from vecalloc.loops.cursors import BIN_WIDTH, NEEDS_PASS, NOT_YET, REASON, REFUSED, SERVED, STOP, STRETCH_DONE
-from vecalloc.loops.metering import integrate_geometry, is_none, lasts_of, note_geometry, pick_geometry, pick_times
+from vecalloc.loops.metering import (
+    integrate_geometry,
+    is_none,
+    lasts_of,
+    note_geometry,
+    note_now,
+    pick_geometry,
+    pick_times,
+)
 from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.registers import BUDGET, FRAGMENTATION, GRANTED, HOLES, LIMIT, NONE, TOO_LARGE
-from vecalloc.reclaim.passes import is_due, note_pin, pick_passes, waits_for_failure
+from vecalloc.reclaim.passes import is_due, pick_passes, pin, to_be_pinned, waits_for_failure
 
 # --- columns of a cursor, int64 (replicas, CURSORS), beside those of cursors.py ---
 
@@ -136,7 +140,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes
                         reason = HALTED
                 elif moves:
                     counts[ALLOCATED] += registers[GRANTED] - granted
-                    note_pin(rules, slot, n)
+                    pin(rules, slot, to_be_pinned(rules, n))
                 places[slot] = address
                 if keeps:
                     addresses[at(n)] = address
@@ -210,10 +214,7 @@ def replay_each(pick, alloc, free, largest, cause, pools, events, ledger, passes
         counts[HIGH_WATER] = high
         counts[HIGH_AT_PEAK] = high_at_peak
         counts[REQUESTED_AT_HIGH] = requested_at_high
-        counts[NOW_GRANTED] = registers[GRANTED]
-        counts[NOW_HOLES] = registers[HOLES]
-        counts[NOW_LIMIT] = registers[LIMIT]
-        counts[NOW_LARGEST] = largest(pool)
+        note_now(counts, registers, largest(pool))
         integrals[DURATION] = duration
         ledger.scatter[r] = scatter
         integrals[I_REQUESTED] = sum_requested

@@ -34,10 +34,6 @@ from vecalloc.ledger import (
     I_WORKING,
     IMAGE_BYTES,
     IMAGES,
-    NOW_GRANTED,
-    NOW_HOLES,
-    NOW_LARGEST,
-    NOW_LIMIT,
     QUEUE,
     RETURNS,
     SLOWDOWN,
@@ -49,7 +45,7 @@ from vecalloc.ledger import (
     WORKING,
 )
 from vecalloc.loops.cursors import NEEDS_PASS, NOT_YET, REASON, REFUSED, SERVED, STOP, STRETCH_DONE
-from vecalloc.loops.metering import integrate, is_none, note_block, scatter_of
+from vecalloc.loops.metering import integrate, is_none, note_block, note_now, scatter_of
 from vecalloc.loops.waiting import (
     ARRIVAL,
     ARRIVALS,
@@ -70,7 +66,7 @@ from vecalloc.loops.waiting import (
 from vecalloc.loops.words import pick_below
 from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.calendar import next_due, schedule
-from vecalloc.mechanisms.registers import BUDGET, FRAGMENTATION, GRANTED, HOLES, LIMIT, NONE, SWAP_SPACE, TOO_LARGE
+from vecalloc.mechanisms.registers import BUDGET, FRAGMENTATION, GRANTED, NONE, SWAP_SPACE, TOO_LARGE
 from vecalloc.reclaim.crowd import (
     ACTIVE,
     ARRIVED,
@@ -336,10 +332,7 @@ def swap_each(pick, alloc, free, largest, cause, claim, is_free, pools, crowds, 
             cursor[LINE_MOVES] = 1
 
         counts[UNSTABLE] = 1 if reason == IS_UNSTABLE else 0
-        counts[NOW_GRANTED] = registers[GRANTED]
-        counts[NOW_HOLES] = registers[HOLES]
-        counts[NOW_LIMIT] = registers[LIMIT]
-        counts[NOW_LARGEST] = largest(pool)
+        note_now(counts, registers, largest(pool))
         ledger.scatter[r] = scatter
         cursor[REASON] = reason
 

@@ -16,10 +16,6 @@ from vecalloc.ledger import (
     DELAYED,
     FAILED,
     FREES,
-    NOW_GRANTED,
-    NOW_HOLES,
-    NOW_LARGEST,
-    NOW_LIMIT,
     QUEUE,
     UNSTABLE,
 )
@@ -30,6 +26,7 @@ from vecalloc.loops.metering import (
     is_none,
     note_block,
     note_geometry,
+    note_now,
     pick_geometry,
     pick_times,
     scatter_of,
@@ -38,7 +35,7 @@ from vecalloc.loops.words import pick_below
 from vecalloc.mechanisms.bits import at
 from vecalloc.mechanisms.calendar import Calendar, next_due, pick_calendar, schedule
 from vecalloc.mechanisms.registers import BUDGET, FRAGMENTATION, GRANTED, HOLES, LIMIT, NONE, TOO_LARGE
-from vecalloc.reclaim.passes import is_due, note_pin, pick_passes, waits_for_failure
+from vecalloc.reclaim.passes import is_due, pick_passes, pin, to_be_pinned, waits_for_failure
 
 
 class Flow(NamedTuple):
@@ -183,7 +180,7 @@ def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes,
                     end = address + registers[GRANTED] - granted
                     if moves:
                         counts[ALLOCATED] += registers[GRANTED] - granted
-                        note_pin(rules, slot, cursor[HEAD])
+                        pin(rules, slot, to_be_pinned(rules, cursor[HEAD]))
                     note_block(counts, 1, extent, requested, end)
                     moved = registers[LIMIT] != limit
                     note_geometry(geometry, counts, cursor[BIN_WIDTH], 1, address, end, registers[HOLES] - holes, moved)
@@ -268,10 +265,7 @@ def process_each(pick, alloc, free, largest, cause, pools, flow, ledger, passes,
             cursor[SERVED] = NOT_YET
 
         counts[UNSTABLE] = 1 if reason == IS_UNSTABLE else 0
-        counts[NOW_GRANTED] = registers[GRANTED]
-        counts[NOW_HOLES] = registers[HOLES]
-        counts[NOW_LIMIT] = registers[LIMIT]
-        counts[NOW_LARGEST] = largest(pool)
+        note_now(counts, registers, largest(pool))
         ledger.scatter[r] = scatter
         cursor[REASON] = reason
 

@@ -46,6 +46,15 @@ def widened(array: np.ndarray, length: int, fill: int = 0) -> np.ndarray:
     return wider
 
 
+def deepened(stack: np.ndarray) -> np.ndarray:
+    """Stacks of free numbers, (replicas, n), with as many again: the new ones, n .. 2n - 1, lie under the others."""
+    old = stack.shape[1]
+    deeper = np.empty((len(stack), 2 * old), stack.dtype)
+    deeper[:, :old] = np.arange(2 * old - 1, old - 1, -1)
+    deeper[:, old:] = stack
+    return deeper
+
+
 def with_row(table: np.ndarray, row: int, values: np.ndarray) -> np.ndarray:
     """The table with these values at the beginning of a row: itself, or a wider one if they need it."""
     if len(values) > table.shape[1]:

@@ -14,7 +14,7 @@ from vecalloc.mechanisms.bits import at, bit, bits_from, highest, lowest
 from vecalloc.mechanisms.bitset import Bitset, contains, discard, first, insert
 from vecalloc.mechanisms.registers import HOLES, ORDER
 from vecalloc.reclaim.compaction import note_pass
-from vecalloc.reclaim.layout import differ
+from vecalloc.reclaim.layout import differ, note_owners
 
 
 @kernel
@@ -42,9 +42,7 @@ def compact_buddies(registers, tags, ledger, passes, free, owner, changes, refus
         orders = np.empty(len(starts), np.int64)
         for b in range(len(starts)):
             orders[b] = tags[r, starts[b]]
-        for slot in range(len(places)):
-            if places[slot] >= 0:
-                owner[places[slot]] = slot
+        note_owners(owner, places)
         room = (len(starts) + 1) * (order + 1)
         before = np.empty((room, 2), np.int64)
         after = np.empty((room, 2), np.int64)

@@ -19,6 +19,7 @@ from vecalloc.ledger import (
     PASSES_REFUSED,
 )
 from vecalloc.mechanisms.bits import at
+from vecalloc.mechanisms.holes import pick_holes
 from vecalloc.mechanisms.registers import CURSOR, GRANTED, GROWS, HOLES, LIMIT
 from vecalloc.reclaim.first_window import plan_first_window
 from vecalloc.reclaim.layout import Blocks, cost_of, differ, lay_out, note_owners, survey
@@ -52,8 +53,7 @@ def compact_holes(holes, ledger, passes, how, extents, owner, changes, refused):
     """
     for k in range(len(changes.replica)):
         r = changes.replica[k]
-        bitmaps = type(holes.bitmaps)(holes.bitmaps.words[r], holes.bitmaps.summary[r], holes.bitmaps.digest[r])
-        registers = holes.registers[r]
+        bitmaps, registers = pick_holes(holes, r)
         counts = ledger.counts[r]
         places = ledger.places[r]
         changes.count[k] = 0

@@ -42,6 +42,7 @@ class Compactor:
     ----------
     passes : Passes
         What the loop is given.
+    pins : sequence of callables
     changes : Changes
         What the last passes did.
     """
@@ -60,20 +61,20 @@ class Compactor:
             np.zeros((replicas, 0), np.uint8),
         )
         self._how = _HOW[rules.how]
-        self._pins = pins
+        self.pins = pins
         self._owner = np.zeros(0, np.int32)
         self._free: Bitset | None = None
 
     def begin(self, which: Sequence[int], allocs: Sequence[int]) -> None:
-        """Take up chunks of these replicas, with so many allocs each."""
-        if not self._pins:
+        """Take up chunks of these replicas, with so many allocs each, and draw which of those are to be pinned."""
+        if not self.pins:
             return
         to_pin = self.passes.to_pin
         if (most := max(allocs)) >= to_pin.shape[1]:  # a row of no length would mean that nobody asked
             to_pin = widened(to_pin, most + 1)
             self.passes = self.passes._replace(to_pin=to_pin)
         for r, count in zip(which, allocs, strict=True):
-            to_pin[r, :count] = self._pins[r](count)
+            to_pin[r, :count] = self.pins[r](count)
 
     def widen(self, slots: int) -> None:
         """Make room for so many slots."""

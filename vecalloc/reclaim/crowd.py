@@ -23,6 +23,8 @@ VICTIM, ORDER, RELOCATES, LOADS, SPACE = range(5)
 """The rule for victims; which remedies there are, in which order; whether processes may return elsewhere; whether new
 ones are read from the disk; bytes of the swap space."""
 
+SETTINGS = 5
+
 LRU, LARGEST_IDLE, SMALLEST_SUFFICIENT, RANDOM, LOWEST_PRIORITY = range(5)
 """Rules for victims."""
 

@@ -83,14 +83,6 @@ def waits_for_failure(passes):
 
 
 @inline
-def note_pin(passes, slot, n):
-    """The chunk's alloc n has been placed: its block may be one that must stay."""
-    if passes is None:
-        return
-    passes.pinned[slot] = passes.to_pin[at(n)] if len(passes.to_pin) > 0 else 0
-
-
-@inline
 def to_be_pinned(passes, n):
     """1 if the block of the chunk's alloc n is one that must stay, else 0."""
     if passes is None:
