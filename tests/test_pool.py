@@ -794,7 +794,7 @@ def remedies(draw, how):
     when = draw(st.sampled_from(["failure", "failure", "every", "external_fragmentation", None]))
     if when is None:
         return None
-    amount = {"every": st.integers(1, 4), "external_fragmentation": st.sampled_from([0.2, 0.5, 1.0])}
+    amount = {"every": st.integers(1, 4), "external_fragmentation": st.sampled_from([0.2, 0.5, 0.9])}
     if how == "first-window":
         when = "failure"
     more = {when: draw(amount[when])} if when in amount else {}
